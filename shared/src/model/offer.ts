@@ -1,0 +1,40 @@
+import type { OfferPolicy } from './policy.ts';
+
+/** A provider's for-rent listing. Becomes an instance when accepted. */
+export interface Offer {
+  readonly provider: string;
+  readonly offerId: string;
+  /** The provider's physical host; carries history across instances. */
+  readonly machineId: string;
+  readonly gpuName: string;
+  readonly gpuCount: number;
+  readonly diskGb: number;
+  readonly priceMicroUsdPerHour: number;
+  /** The provider's own figure, 0 to 1. */
+  readonly reliability: number;
+  readonly region: string;
+  readonly kind: 'spot' | 'on-demand';
+}
+
+/** Why an offer is out, in words for an operator; undefined when it is acceptable. Pure. */
+export function offerObjection(offer: Offer, policy: OfferPolicy): string | undefined {
+  if (offer.priceMicroUsdPerHour > policy.maxPriceMicroUsdPerHour) return 'above the price cap';
+  if (offer.reliability < policy.minReliability) return 'below the least reliability';
+  if (offer.diskGb < policy.minDiskGb) return 'too little disk';
+  if (policy.gpuNames.length > 0 && !policy.gpuNames.includes(offer.gpuName)) return 'another GPU type';
+  if (policy.allowRegions.length > 0 && !policy.allowRegions.includes(offer.region))
+    return 'outside the allowed regions';
+  if (policy.denyRegions.includes(offer.region)) return 'in a denied region';
+  return undefined;
+}
+
+/**
+ * Acceptable offers, best first: expected price once the chance of losing the machine is paid for,
+ * `price × (1 + (1 − reliability))`, ties by offer id so that the order is stable. Pure.
+ */
+export function rankOffers(offers: readonly Offer[], policy: OfferPolicy): readonly Offer[] {
+  const score = (offer: Offer) => offer.priceMicroUsdPerHour * (2 - offer.reliability);
+  return offers
+    .filter((offer) => offerObjection(offer, policy) === undefined)
+    .toSorted((a, b) => score(a) - score(b) || a.offerId.localeCompare(b.offerId));
+}

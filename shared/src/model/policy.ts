@@ -1,0 +1,50 @@
+import { z } from 'zod';
+
+/** How long mere silence lasts after the confirm before the old primary is fenced; hard evidence fences at once. */
+export const COMMIT_DELAY_MS = { fast: 3_000, balanced: 6_000, cautious: 10_000 } as const;
+export const detectModeSchema = z.enum(['fast', 'balanced', 'cautious']);
+export type DetectMode = z.infer<typeof detectModeSchema>;
+
+export const strategySchema = z.enum(['race', 'coldstart']);
+export type StrategyName = z.infer<typeof strategySchema>;
+
+/** The user's command and how to keep it running. Commands run by `/bin/sh -c` in the workspace folder. */
+export const workloadSchema = z.strictObject({
+  command: z.string().min(1).max(8_192).describe('Shell command, run in the workspace folder.'),
+  postRestore: z
+    .string()
+    .min(1)
+    .max(8_192)
+    .optional()
+    .describe('Shell command run after a restore, before the workload.'),
+  restart: z.boolean().default(true).describe('Start it again when it exits with an error.'),
+});
+export type Workload = z.infer<typeof workloadSchema>;
+
+/** What a machine may cost and be. Requirement C4; every default can be changed per workspace. */
+export const offerPolicySchema = z.strictObject({
+  maxPriceMicroUsdPerHour: z.int().positive().default(1_000_000).describe('Price cap, micro-dollars per hour.'),
+  minReliability: z.number().min(0).max(1).default(0.9).describe('Least reliability, 0 to 1.'),
+  minDiskGb: z.number().positive().default(20).describe('Least disk, GB.'),
+  gpuNames: z.array(z.string().min(1)).max(64).default([]).describe('Acceptable GPU names; empty: any.'),
+  allowRegions: z.array(z.string().min(1)).max(64).default([]).describe('Acceptable regions; empty: any.'),
+  denyRegions: z.array(z.string().min(1)).max(64).default([]).describe('Regions never used.'),
+});
+export type OfferPolicy = z.infer<typeof offerPolicySchema>;
+
+export const workspacePolicySchema = z.strictObject({
+  strategy: strategySchema.default('race'),
+  raceWidth: z.int().min(1).max(5).default(3).describe('Machines rented at once by the race strategy.'),
+  detectMode: detectModeSchema.default('fast'),
+  snapshotIntervalMs: z
+    .int()
+    .min(250)
+    .max(86_400_000)
+    .default(30_000)
+    .describe('Time between snapshots while dirty, ms.'),
+  offers: offerPolicySchema.prefault({}),
+  workload: workloadSchema.optional(),
+});
+export type WorkspacePolicy = z.infer<typeof workspacePolicySchema>;
+/** As a caller writes it: every defaulted field may be left out. */
+export type WorkspacePolicyInput = z.input<typeof workspacePolicySchema>;

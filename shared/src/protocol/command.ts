@@ -1,0 +1,76 @@
+import { z } from 'zod';
+import { ERROR_CODES } from '../util/errors.ts';
+import { WORKLOAD_STATES } from './heartbeat.ts';
+import { commandIdSchema, countSchema } from './primitives.ts';
+import { snapshotRecordSchema, snapshotRefSchema } from './snapshot-record.ts';
+
+/**
+ * What the control plane may ask of an agent. Every action is idempotent: the same command id again gives the first
+ * outcome again. Who is primary is not a command but the assignment.
+ */
+export const actionSchema = z.discriminatedUnion('name', [
+  /** Take and commit a snapshot now. Result: the record, or null when nothing changed since the head. */
+  z.object({ name: z.literal('snapshot') }),
+  /** Make the workspace folder equal to this snapshot, then run the post-restore hook. */
+  z.object({ name: z.literal('restore'), snapshot: snapshotRefSchema }),
+  /** Start the assignment's workload; succeeds once it has stayed up for `stableMs`. Refused unless primary. */
+  z.object({ name: z.literal('start-workload'), stableMs: z.int().min(0).max(600_000) }),
+  z.object({ name: z.literal('stop-workload'), graceMs: z.int().min(0).max(600_000) }),
+]);
+export type Action = z.infer<typeof actionSchema>;
+
+export const restoreResultSchema = z.object({
+  snapshotId: snapshotRefSchema.shape.snapshotId,
+  fileCount: countSchema,
+  /** Bytes written to files. */
+  bytesWritten: countSchema,
+  /** Bytes fetched from the object store. */
+  bytesFetched: countSchema,
+  totalMs: z.number().min(0),
+  /** Sums over parallel work, so they may exceed totalMs. */
+  downloadMs: z.number().min(0),
+  decompressMs: z.number().min(0),
+  hookMs: z.number().min(0),
+});
+export type RestoreResult = z.infer<typeof restoreResultSchema>;
+
+export const actionResultSchema = z.discriminatedUnion('name', [
+  z.object({ name: z.literal('snapshot'), record: snapshotRecordSchema.nullable() }),
+  z.object({ name: z.literal('restore'), restore: restoreResultSchema }),
+  z.object({ name: z.literal('start-workload'), state: z.enum(WORKLOAD_STATES), pid: z.int().nullable() }),
+  z.object({ name: z.literal('stop-workload'), state: z.enum(WORKLOAD_STATES) }),
+]);
+export type ActionResult = z.infer<typeof actionResultSchema>;
+
+export const commandSchema = z.object({ kind: z.literal('command'), commandId: commandIdSchema, action: actionSchema });
+export type Command = z.infer<typeof commandSchema>;
+
+/** Sent as soon as the command is understood, before the work. */
+export const commandAckSchema = z.object({ kind: z.literal('command-ack'), commandId: commandIdSchema });
+export type CommandAck = z.infer<typeof commandAckSchema>;
+
+/** At most twice a second while the work runs. */
+export const commandProgressSchema = z.object({
+  kind: z.literal('command-progress'),
+  commandId: commandIdSchema,
+  doneBytes: countSchema,
+  totalBytes: countSchema,
+  doneFiles: countSchema,
+  totalFiles: countSchema,
+});
+export type CommandProgress = z.infer<typeof commandProgressSchema>;
+
+export const commandResultSchema = z.object({
+  kind: z.literal('command-result'),
+  commandId: commandIdSchema,
+  outcome: z.discriminatedUnion('ok', [
+    z.object({ ok: z.literal(true), result: actionResultSchema }),
+    z.object({
+      ok: z.literal(false),
+      code: z.enum(ERROR_CODES),
+      message: z.string().max(4_000),
+      retryable: z.boolean(),
+    }),
+  ]),
+});
+export type CommandResult = z.infer<typeof commandResultSchema>;

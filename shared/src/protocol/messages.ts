@@ -1,0 +1,28 @@
+import { z } from 'zod';
+import { commandAckSchema, commandProgressSchema, commandResultSchema, commandSchema } from './command.ts';
+import { heartbeatAckSchema, heartbeatSchema, sampleSchema } from './heartbeat.ts';
+import { assignSchema, helloSchema, refusedSchema, welcomeSchema } from './hello.ts';
+import { snapshotCommitSchema, snapshotVerdictSchema } from './snapshot.ts';
+
+/** Agent → control plane. */
+export const upstreamSchema = z.discriminatedUnion('kind', [
+  helloSchema,
+  heartbeatSchema,
+  sampleSchema,
+  commandAckSchema,
+  commandProgressSchema,
+  commandResultSchema,
+  snapshotCommitSchema,
+]);
+export type Upstream = z.infer<typeof upstreamSchema>;
+
+/** Control plane → agent. */
+export const downstreamSchema = z.discriminatedUnion('kind', [
+  welcomeSchema,
+  assignSchema,
+  refusedSchema,
+  heartbeatAckSchema,
+  commandSchema,
+  snapshotVerdictSchema,
+]);
+export type Downstream = z.infer<typeof downstreamSchema>;

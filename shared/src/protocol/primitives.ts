@@ -1,0 +1,21 @@
+import { z } from 'zod';
+import type { CommandId, InstanceId, OperationId, SnapshotId, WorkspaceId } from '../model/ids.ts';
+import { ID_PATTERN } from '../model/ids.ts';
+
+function idSchema<Id extends string>(prefix: string) {
+  return z
+    .string()
+    .regex(ID_PATTERN, `must look like ${prefix}_ and 20 lower-case characters`)
+    .startsWith(`${prefix}_`)
+    .transform((text) => text as Id);
+}
+
+export const workspaceIdSchema = idSchema<WorkspaceId>('ws');
+export const instanceIdSchema = idSchema<InstanceId>('in');
+export const snapshotIdSchema = idSchema<SnapshotId>('sn');
+export const operationIdSchema = idSchema<OperationId>('op');
+export const commandIdSchema = idSchema<CommandId>('cm');
+
+export const epochSchema = z.int().min(0).max(Number.MAX_SAFE_INTEGER);
+export const countSchema = z.int().min(0).max(Number.MAX_SAFE_INTEGER);
+export const wallMsSchema = z.int().min(0).max(Number.MAX_SAFE_INTEGER);
