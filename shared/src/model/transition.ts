@@ -12,6 +12,6 @@ export function nextState<State extends string, Event extends string>(
   state: State,
   event: Event,
 ): State {
-  const cell: Cell<State> = table[state][event];
+  const cell: string = table[state][event];
   return cell === 'stay' ? state : (cell as State);
 }
