@@ -1,0 +1,234 @@
+import { z } from 'zod';
+import { FAILOVER_STATES } from '../model/failover.ts';
+import { workspacePolicySchema } from '../model/policy.ts';
+import { snapshotRecordSchema } from '../protocol/snapshot-record.ts';
+import { workspaceIdSchema } from '../protocol/primitives.ts';
+import type { Endpoint } from './endpoint.ts';
+import { failoverReportSchema } from './failover-report.ts';
+import {
+  eventViewSchema,
+  instanceViewSchema,
+  ledgerViewSchema,
+  operationViewSchema,
+  snapshotViewSchema,
+  workspaceViewSchema,
+} from './views.ts';
+
+const nothing = z.strictObject({});
+/** Largest and default page of a list; `cursor` is what the page before answered as `next`. */
+const page = { limit: z.coerce.number().int().min(1).max(500).default(100), cursor: z.string().max(200).optional() };
+const pageOf = <Item extends z.ZodType>(item: Item) => z.object({ items: z.array(item), next: z.string().nullable() });
+const accepted = z.object({ operationId: z.string(), workspaceId: z.string() });
+
+/** 1–63 characters: letters, digits, `-`, `_` and `.`, starting with a letter or digit; also what a CLI user types. */
+export const workspaceNameSchema = z
+  .string()
+  .regex(
+    /^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$/,
+    'must be 1 to 63 letters, digits, "-", "_" or ".", starting with a letter or digit',
+  );
+
+export const provisionBodySchema = z.strictObject({
+  name: workspaceNameSchema.describe('Name of the new workspace, unique.'),
+  policy: workspacePolicySchema.prefault({}),
+  /** A snapshot already in the object store, made with `dumont-agent snapshot --workspace`; becomes the first head. */
+  initial: z.strictObject({ workspaceId: workspaceIdSchema, snapshot: snapshotRecordSchema }).optional(),
+});
+export type ProvisionBody = z.infer<typeof provisionBodySchema>;
+export type ProvisionBodyInput = z.input<typeof provisionBodySchema>;
+
+export const LOSS_KINDS = ['kill', 'freeze', 'partition'] as const;
+export type LossKind = (typeof LOSS_KINDS)[number];
+
+/** The whole REST contract. `:workspace` accepts an id or a name. */
+export const ENDPOINTS = {
+  health: {
+    method: 'GET',
+    path: '/health',
+    summary: 'Is the control plane up, and which version is it?',
+    auth: false,
+    successStatus: 200,
+    query: nothing,
+    body: nothing,
+    response: z.object({
+      ok: z.literal(true),
+      version: z.string(),
+      database: z.string(),
+      connectedAgents: z.int(),
+      uptimeMs: z.number(),
+    }),
+  },
+  provision: {
+    method: 'POST',
+    path: '/provision',
+    summary: 'Create a workspace and rent its first GPU machine.',
+    auth: true,
+    successStatus: 202,
+    query: nothing,
+    body: provisionBodySchema,
+    response: accepted,
+  },
+  listWorkspaces: {
+    method: 'GET',
+    path: '/workspaces',
+    summary: 'All workspaces, by name.',
+    auth: true,
+    successStatus: 200,
+    query: z.strictObject(page),
+    body: nothing,
+    response: pageOf(workspaceViewSchema),
+  },
+  getWorkspace: {
+    method: 'GET',
+    path: '/workspaces/:workspace',
+    summary: 'One workspace.',
+    auth: true,
+    successStatus: 200,
+    query: nothing,
+    body: nothing,
+    response: workspaceViewSchema,
+  },
+  listInstances: {
+    method: 'GET',
+    path: '/instances',
+    summary: 'Rented machines, newest first; those already gone only with all=true.',
+    auth: true,
+    successStatus: 200,
+    query: z.strictObject({
+      ...page,
+      workspace: z.string().optional(),
+      all: z.enum(['true', 'false']).default('false'),
+    }),
+    body: nothing,
+    response: pageOf(instanceViewSchema),
+  },
+  getInstance: {
+    method: 'GET',
+    path: '/instances/:instanceId',
+    summary: 'One rented machine.',
+    auth: true,
+    successStatus: 200,
+    query: nothing,
+    body: nothing,
+    response: instanceViewSchema,
+  },
+  destroyInstance: {
+    method: 'DELETE',
+    path: '/instances/:instanceId',
+    summary: 'Stop and destroy a machine; a primary is snapshotted first unless snapshot=false.',
+    auth: true,
+    successStatus: 202,
+    query: z.strictObject({ snapshot: z.enum(['true', 'false']).default('true') }),
+    body: nothing,
+    response: accepted,
+  },
+  injectLoss: {
+    method: 'POST',
+    path: '/instances/:instanceId/loss',
+    summary: 'Lose a machine of the local provider on purpose: kill, freeze or partition.',
+    auth: true,
+    successStatus: 200,
+    query: nothing,
+    body: z.strictObject({ kind: z.enum(LOSS_KINDS) }),
+    response: z.object({ instanceId: z.string(), kind: z.enum(LOSS_KINDS), atMs: z.int() }),
+  },
+  listSnapshots: {
+    method: 'GET',
+    path: '/snapshots',
+    summary: 'Committed snapshots of a workspace, newest first.',
+    auth: true,
+    successStatus: 200,
+    query: z.strictObject({ ...page, workspace: z.string().min(1) }),
+    body: nothing,
+    response: pageOf(snapshotViewSchema),
+  },
+  takeSnapshot: {
+    method: 'POST',
+    path: '/snapshots',
+    summary: 'Snapshot a workspace now; answers when it is committed. Null: nothing changed since the head.',
+    auth: true,
+    successStatus: 201,
+    query: nothing,
+    body: z.strictObject({ workspace: z.string().min(1) }),
+    response: z.object({ snapshot: snapshotViewSchema.nullable() }),
+  },
+  triggerFailover: {
+    method: 'POST',
+    path: '/failovers',
+    summary: 'Move a workspace to another machine now, without loss when the old one still answers.',
+    auth: true,
+    successStatus: 202,
+    query: nothing,
+    body: z.strictObject({ workspace: z.string().min(1), reason: z.string().max(500).default('asked by an operator') }),
+    response: z.object({ failoverId: z.string(), workspaceId: z.string() }),
+  },
+  listFailovers: {
+    method: 'GET',
+    path: '/failovers',
+    summary: 'Failover reports, newest first.',
+    auth: true,
+    successStatus: 200,
+    query: z.strictObject({ ...page, workspace: z.string().optional(), state: z.enum(FAILOVER_STATES).optional() }),
+    body: nothing,
+    response: pageOf(failoverReportSchema),
+  },
+  getFailover: {
+    method: 'GET',
+    path: '/failovers/:failoverId',
+    summary: 'State and steps of one failover.',
+    auth: true,
+    successStatus: 200,
+    query: nothing,
+    body: nothing,
+    response: operationViewSchema,
+  },
+  getFailoverReport: {
+    method: 'GET',
+    path: '/failovers/:failoverId/report',
+    summary: 'The report of one failover: every phase, what was restored, what it cost.',
+    auth: true,
+    successStatus: 200,
+    query: nothing,
+    body: nothing,
+    response: failoverReportSchema,
+  },
+  getOperation: {
+    method: 'GET',
+    path: '/operations/:operationId',
+    summary: 'State and steps of any operation.',
+    auth: true,
+    successStatus: 200,
+    query: nothing,
+    body: nothing,
+    response: operationViewSchema,
+  },
+  listLedger: {
+    method: 'GET',
+    path: '/ledger',
+    summary: 'Every machine asked for, until proven gone; closed rows only with all=true.',
+    auth: true,
+    successStatus: 200,
+    query: z.strictObject({ ...page, all: z.enum(['true', 'false']).default('false') }),
+    body: nothing,
+    response: pageOf(ledgerViewSchema),
+  },
+  listEvents: {
+    method: 'GET',
+    path: '/events/history',
+    summary: 'Past events, oldest first, after a given event id.',
+    auth: true,
+    successStatus: 200,
+    query: z.strictObject({
+      limit: page.limit,
+      after: z.coerce.number().int().min(0).default(0),
+      workspace: z.string().optional(),
+    }),
+    body: nothing,
+    response: z.object({ items: z.array(eventViewSchema) }),
+  },
+} as const satisfies Record<string, Endpoint>;
+
+export type EndpointName = keyof typeof ENDPOINTS;
+
+/** Server-sent events, outside the table because it streams: `?after=<eventId>&workspace=<id or name>`, Last-Event-ID resumes. */
+export const EVENT_STREAM_PATH = '/events';

@@ -1,0 +1,81 @@
+import { z } from 'zod';
+import { FAILOVER_STATES } from '../model/failover.ts';
+import { restoreResultSchema } from '../protocol/command.ts';
+import { countSchema, wallMsSchema } from '../protocol/primitives.ts';
+
+const machineSchema = z.object({
+  instanceId: z.string(),
+  provider: z.string(),
+  machineId: z.string(),
+  gpuName: z.string(),
+  region: z.string(),
+  priceMicroUsdPerHour: countSchema,
+});
+
+/**
+ * What one failover did, how long each phase took and what it cost: a view of the stored steps (requirement B4), the
+ * same for REST, CLI, dashboard and notifications.
+ */
+export const failoverReportSchema = z.object({
+  failoverId: z.string(),
+  workspaceId: z.string(),
+  workspaceName: z.string(),
+  state: z.enum(FAILOVER_STATES),
+  /** Null while it runs. */
+  success: z.boolean().nullable(),
+  trigger: z.enum(['detector', 'operator']),
+  reason: z.string(),
+  evidence: z.array(
+    z.object({ kind: z.string(), hard: z.boolean(), atMs: wallMsSchema, detail: z.string().optional() }),
+  ),
+  /** Last sign of life of the old primary; the origin of every duration below. */
+  silenceBeganAtMs: wallMsSchema,
+  /** Silence begins → loss confirmed. */
+  detectMs: z.number(),
+  /** Time spent in each phase, all attempts together; null when it was not reached. */
+  phases: z.object({
+    detectMs: z.number(),
+    searchMs: z.number().nullable(),
+    provisionMs: z.number().nullable(),
+    restoreMs: z.number().nullable(),
+    commitMs: z.number().nullable(),
+    resumeMs: z.number().nullable(),
+    switchMs: z.number().nullable(),
+    releaseMs: z.number().nullable(),
+  }),
+  /** Silence begins → users are switched to the running replacement; null until then. */
+  totalMs: z.number().nullable(),
+  /** Age of the restored state when the silence began: what was written in this window is lost. Null without a snapshot. */
+  rpoMs: z.number().nullable(),
+  epoch: countSchema.nullable(),
+  from: machineSchema.nullable(),
+  to: machineSchema.nullable(),
+  snapshot: z
+    .object({
+      snapshotId: z.string(),
+      seq: z.int(),
+      totalBytes: countSchema,
+      newBytes: countSchema,
+      storedBytes: countSchema,
+      /** New raw bytes per stored byte; null when nothing new was stored. */
+      compressionRatio: z.number().nullable(),
+      storage: z.string(),
+      createMs: z.number(),
+      startedAtMs: wallMsSchema,
+      committedAtMs: wallMsSchema,
+    })
+    .nullable(),
+  restore: restoreResultSchema.omit({ snapshotId: true }).extend({ snapshotId: z.string() }).nullable(),
+  /** Null when the workspace serves no model. */
+  inference: z.object({ model: z.string(), readyMs: z.number(), success: z.boolean() }).nullable(),
+  workloadResumedAtMs: wallMsSchema.nullable(),
+  attempts: z.int(),
+  /** Machines rented for this failover that did not win. */
+  loserInstanceIds: z.array(z.string()),
+  /** Replacement and losers from their rental to the end of the failover, micro-dollars. */
+  costMicroUsd: countSchema,
+  startedAtMs: wallMsSchema,
+  finishedAtMs: wallMsSchema.nullable(),
+  error: z.string().nullable(),
+});
+export type FailoverReport = z.infer<typeof failoverReportSchema>;

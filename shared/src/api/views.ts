@@ -1,0 +1,118 @@
+import { z } from 'zod';
+import { AGENT_ROLES, INSTANCE_STATES, STANDINGS } from '../model/instance.ts';
+import { workspacePolicySchema } from '../model/policy.ts';
+import { WORKLOAD_STATES } from '../protocol/heartbeat.ts';
+import { countSchema, wallMsSchema } from '../protocol/primitives.ts';
+import { snapshotRecordSchema } from '../protocol/snapshot-record.ts';
+
+/** What the API shows. Times are wall milliseconds since the epoch, money micro-dollars, durations milliseconds. */
+
+export const workspaceViewSchema = z.object({
+  workspaceId: z.string(),
+  name: z.string(),
+  epoch: countSchema,
+  primaryInstanceId: z.string().nullable(),
+  /** What users are pointed at. */
+  endpointInstanceId: z.string().nullable(),
+  headSnapshotId: z.string().nullable(),
+  /** Committed when the head was; null without a snapshot. */
+  headCommittedAtMs: wallMsSchema.nullable(),
+  /** The unfinished operation that moves this workspace, if any. */
+  operationId: z.string().nullable(),
+  policy: workspacePolicySchema,
+  createdAtMs: wallMsSchema,
+});
+export type WorkspaceView = z.infer<typeof workspaceViewSchema>;
+
+/** The detector's word on an instance; null when it is not watched. */
+export const LIVENESS = ['grace', 'alive', 'suspect', 'confirmed', 'committed'] as const;
+
+export const instanceViewSchema = z.object({
+  instanceId: z.string(),
+  workspaceId: z.string(),
+  workspaceName: z.string(),
+  role: z.enum(AGENT_ROLES),
+  state: z.enum(INSTANCE_STATES),
+  standing: z.enum(STANDINGS),
+  connected: z.boolean(),
+  liveness: z.enum(LIVENESS).nullable(),
+  workload: z.enum(WORKLOAD_STATES).nullable(),
+  /** Age of the oldest change not in a committed snapshot (live RPO), ms. */
+  unsavedMs: z.number().nullable(),
+  provider: z.string(),
+  providerRef: z.string().nullable(),
+  machineId: z.string(),
+  gpuName: z.string(),
+  region: z.string(),
+  priceMicroUsdPerHour: countSchema,
+  costMicroUsd: countSchema,
+  requestedAtMs: wallMsSchema,
+  readyAtMs: wallMsSchema.nullable(),
+  goneAtMs: wallMsSchema.nullable(),
+});
+export type InstanceView = z.infer<typeof instanceViewSchema>;
+
+export const snapshotViewSchema = snapshotRecordSchema.omit({ snapshotId: true, parentId: true }).extend({
+  snapshotId: z.string(),
+  parentId: z.string().nullable(),
+  workspaceId: z.string(),
+  seq: z.int(),
+  epoch: countSchema,
+  instanceId: z.string().nullable(),
+  storage: z.string(),
+  committedAtMs: wallMsSchema,
+  isHead: z.boolean(),
+});
+export type SnapshotView = z.infer<typeof snapshotViewSchema>;
+
+export const stepViewSchema = z.object({
+  step: z.string(),
+  startedAtMs: wallMsSchema,
+  endedAtMs: wallMsSchema.nullable(),
+  durationMs: z.number().nullable(),
+  outcome: z.string().nullable(),
+  detail: z.record(z.string(), z.unknown()),
+});
+export type StepView = z.infer<typeof stepViewSchema>;
+
+export const operationViewSchema = z.object({
+  operationId: z.string(),
+  kind: z.string(),
+  workspaceId: z.string().nullable(),
+  state: z.string(),
+  finished: z.boolean(),
+  error: z.string().nullable(),
+  createdAtMs: wallMsSchema,
+  updatedAtMs: wallMsSchema,
+  finishedAtMs: wallMsSchema.nullable(),
+  steps: z.array(stepViewSchema),
+});
+export type OperationView = z.infer<typeof operationViewSchema>;
+
+export const ledgerViewSchema = z.object({
+  instanceId: z.string(),
+  provider: z.string(),
+  label: z.string(),
+  providerRef: z.string().nullable(),
+  priceMicroUsdPerHour: countSchema,
+  costMicroUsd: countSchema,
+  requestedAtMs: wallMsSchema,
+  rentedAtMs: wallMsSchema.nullable(),
+  releaseAskedAtMs: wallMsSchema.nullable(),
+  goneConfirmations: z.int(),
+  goneAtMs: wallMsSchema.nullable(),
+  outcome: z.string().nullable(),
+});
+export type LedgerView = z.infer<typeof ledgerViewSchema>;
+
+/** One line of history; `eventId` grows, so a client can resume after the last it saw. */
+export const eventViewSchema = z.object({
+  eventId: countSchema,
+  atMs: wallMsSchema,
+  type: z.string(),
+  workspaceId: z.string().nullable(),
+  instanceId: z.string().nullable(),
+  operationId: z.string().nullable(),
+  data: z.record(z.string(), z.unknown()),
+});
+export type EventView = z.infer<typeof eventViewSchema>;
