@@ -1,0 +1,55 @@
+import type { LossKind, ProvisionBody } from '@dumont/shared/api/endpoints.ts';
+import type { FailoverReport } from '@dumont/shared/api/failover-report.ts';
+import type { EventView, InstanceView } from '@dumont/shared/api/views.ts';
+import type { InstanceId, OperationId, WorkspaceId } from '@dumont/shared/model/ids.ts';
+import type { Heartbeat } from '@dumont/shared/protocol/heartbeat.ts';
+import type { Clock } from '@dumont/shared/util/clock.ts';
+import type { Logger } from '@dumont/shared/node/logger.ts';
+import type { Database } from '../store/database.ts';
+import type { SnapshotRow } from '../store/snapshots.ts';
+
+/** What the routes need of the control plane; `context.ts` builds it. */
+export interface ApiServices {
+  readonly db: Database;
+  readonly clock: Clock;
+  readonly log: Logger;
+  readonly version: string;
+  /** Bearer token that every endpoint with `auth` requires. */
+  readonly apiToken: string;
+  readonly fleet: FleetView;
+  readonly operations: OperationStarter;
+  readonly events: EventSource;
+  /** Takes and commits a snapshot of the workspace's primary; null when nothing changed. @throws CONFLICT without a connected primary */
+  takeSnapshot(workspaceId: WorkspaceId, options: { readonly signal: AbortSignal }): Promise<SnapshotRow | null>;
+  /** @throws NOT_FOUND */
+  failoverReport(failoverId: string): Promise<FailoverReport>;
+  /** Loses a machine on purpose. @throws UNSUPPORTED for providers other than local, NOT_FOUND */
+  injectLoss(instanceId: InstanceId, kind: LossKind): Promise<void>;
+}
+
+/** Live facts that are not in the database. */
+export interface FleetView {
+  readonly connectedCount: number;
+  isConnected(instanceId: InstanceId): boolean;
+  liveness(instanceId: InstanceId): InstanceView['liveness'];
+  lastBeat(instanceId: InstanceId): Heartbeat | undefined;
+}
+
+/** Starts durable operations; each call returns as soon as the operation is written down. */
+export interface OperationStarter {
+  /** @throws CONFLICT when the name is taken */
+  provision(body: ProvisionBody): Promise<{ readonly operationId: OperationId; readonly workspaceId: WorkspaceId }>;
+  /** @throws CONFLICT when another operation moves the workspace, or it has no primary */
+  failover(workspaceId: WorkspaceId, reason: string): Promise<OperationId>;
+  /** Destroys a machine, after a last snapshot when it is primary and `snapshotFirst`. @throws CONFLICT when it is already being released or its workspace is being moved */
+  release(instanceId: InstanceId, options: { readonly snapshotFirst: boolean }): Promise<OperationId>;
+}
+
+export interface EventSource {
+  /** Events after an id as they appear, oldest first, until the signal aborts (then it returns normally). */
+  stream(options: {
+    readonly after: number;
+    readonly workspaceId?: WorkspaceId | undefined;
+    readonly signal: AbortSignal;
+  }): AsyncIterable<EventView>;
+}

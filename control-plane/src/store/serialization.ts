@@ -1,0 +1,15 @@
+/** How often a transaction is tried again when the database serialised another one before it. */
+export const MAX_TRANSACTION_ATTEMPTS = 10;
+
+/** PostgreSQL's serialization_failure and deadlock_detected: the same work may succeed when repeated. */
+export function isSerializationFailure(error: unknown): boolean {
+  return (
+    typeof error === 'object' && error !== null && 'code' in error && (error.code === '40001' || error.code === '40P01')
+  );
+}
+
+/** PostgreSQL's unique_violation, optionally of one constraint or index. */
+export function isUniqueViolation(error: unknown, constraint?: string): boolean {
+  if (typeof error !== 'object' || error === null || !('code' in error) || error.code !== '23505') return false;
+  return constraint === undefined || ('constraint' in error && error.constraint === constraint);
+}
