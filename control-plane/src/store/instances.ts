@@ -3,22 +3,10 @@ import type { InstanceId, OperationId, WorkspaceId } from '@dumont/shared/model/
 import type { AgentRole, InstanceEvent, InstanceState } from '@dumont/shared/model/instance.ts';
 import { AGENT_ROLES, INSTANCE_STATES, INSTANCE_TABLE } from '@dumont/shared/model/instance.ts';
 import type { Offer } from '@dumont/shared/model/offer.ts';
+import { offerSchema } from '@dumont/shared/model/offer.ts';
 import { nextState } from '@dumont/shared/model/transition.ts';
 import { integer, integerOrNull, json, text, textOrNull } from './columns.ts';
 import type { Queryable, Row } from './database.ts';
-
-const offerSchema = z.object({
-  provider: z.string(),
-  offerId: z.string(),
-  machineId: z.string(),
-  gpuName: z.string(),
-  gpuCount: z.number(),
-  diskGb: z.number(),
-  priceMicroUsdPerHour: z.int(),
-  reliability: z.number(),
-  region: z.string(),
-  kind: z.enum(['spot', 'on-demand']),
-});
 
 export interface InstanceRow {
   readonly id: InstanceId;
@@ -34,6 +22,8 @@ export interface InstanceRow {
   readonly providerRef: string | null;
   readonly requestedAtMs: number;
   readonly readyAtMs: number | null;
+  /** When its loss was confirmed last. */
+  readonly lostAtMs: number | null;
   readonly goneAtMs: number | null;
 }
 
@@ -155,6 +145,24 @@ export async function listForgotten(db: Queryable): Promise<readonly InstanceRow
   return rows.map(toInstance);
 }
 
+/**
+ * Lost machines whose workspace nobody is moving: their loss was confirmed while another operation ran. A workspace
+ * whose failover from that machine gave up is left to its operator.
+ */
+export async function listUnattendedLosses(db: Queryable): Promise<readonly InstanceRow[]> {
+  const rows = await db.query(
+    `select i.* from instances i
+     join workspaces w on coalesce(w.primary_instance_id, w.endpoint_instance_id) = i.id
+     where i.state = 'lost' and w.deleted_at is null
+       and not exists (select 1 from operations o where o.workspace_id = w.id and o.finished_at is null)
+       and not exists (
+         select 1 from operations o
+         where o.workspace_id = w.id and o.kind = 'failover' and o.state = 'failed'
+           and o.data ->> 'fromInstanceId' = i.id)`,
+  );
+  return rows.map(toInstance);
+}
+
 function toInstance(row: Row): InstanceRow {
   return {
     id: text(row, 'id') as InstanceId,
@@ -168,6 +176,7 @@ function toInstance(row: Row): InstanceRow {
     providerRef: textOrNull(row, 'provider_ref'),
     requestedAtMs: integer(row, 'requested_at'),
     readyAtMs: integerOrNull(row, 'ready_at'),
+    lostAtMs: integerOrNull(row, 'lost_at'),
     goneAtMs: integerOrNull(row, 'gone_at'),
   };
 }

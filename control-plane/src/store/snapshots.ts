@@ -1,6 +1,7 @@
 import type { InstanceId, SnapshotId, WorkspaceId } from '@dumont/shared/model/ids.ts';
 import type { SnapshotRecord } from '@dumont/shared/protocol/snapshot-record.ts';
 import { snapshotRecordSchema } from '@dumont/shared/protocol/snapshot-record.ts';
+import { appendEvent } from './events.ts';
 import { integer, json, text, textOrNull } from './columns.ts';
 import type { Database, Queryable, Row } from './database.ts';
 
@@ -50,8 +51,19 @@ export function commitSnapshot(db: Database, request: CommitRequest): Promise<Co
       return { kind: 'stale-parent', head: headId === null ? null : ((await findSnapshot(tx, headId)) ?? null) };
     }
     const snapshot = await appendSnapshot(tx, request);
+    await appendEvent(tx, {
+      type: 'snapshot.committed',
+      atMs: request.atMs,
+      workspaceId: request.workspaceId,
+      instanceId: request.instanceId,
+      data: { snapshotId: snapshot.id, seq: snapshot.seq, epoch, ...sizesOf(request.record) },
+    });
     return { kind: 'committed', snapshot, isNew: true };
   });
+}
+
+function sizesOf({ fileCount, totalBytes, newBytes, storedBytes, createMs }: SnapshotRecord) {
+  return { fileCount, totalBytes, newBytes, storedBytes, createMs };
 }
 
 /** Registers a snapshot made before the workspace had a machine as its first head. */

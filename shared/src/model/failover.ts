@@ -27,7 +27,7 @@ export const FAILOVER_EVENTS = [
   'restored',
   'committed',
   'headMoved', // fenced, but the primary had published a newer snapshot than the one restored
-  'workloadHealthy',
+  'workloadChecked',
   'switched',
   'released',
   'attemptFailed', // this replacement cannot serve: try another
@@ -42,7 +42,7 @@ const STAY = {
   restored: 'stay',
   committed: 'stay',
   headMoved: 'stay',
-  workloadHealthy: 'stay',
+  workloadChecked: 'stay',
   switched: 'stay',
   released: 'stay',
   attemptFailed: 'stay',
@@ -75,7 +75,7 @@ export const FAILOVER_TABLE: TransitionTable<FailoverState, FailoverEvent> = {
     refuted: 'averting',
     gaveUp: 'failing',
   },
-  resuming: { ...STAY, workloadHealthy: 'switching', attemptFailed: 'searching', gaveUp: 'failing' },
+  resuming: { ...STAY, workloadChecked: 'switching', attemptFailed: 'searching', gaveUp: 'failing' },
   switching: { ...STAY, switched: 'releasing', attemptFailed: 'searching', gaveUp: 'failing' },
   releasing: { ...STAY, released: 'completed' },
   completed: STAY,

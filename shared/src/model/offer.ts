@@ -1,20 +1,22 @@
+import { z } from 'zod';
 import type { OfferPolicy } from './policy.ts';
 
 /** A provider's for-rent listing. Becomes an instance when accepted. */
-export interface Offer {
-  readonly provider: string;
-  readonly offerId: string;
+export const offerSchema = z.object({
+  provider: z.string(),
+  offerId: z.string(),
   /** The provider's physical host; carries history across instances. */
-  readonly machineId: string;
-  readonly gpuName: string;
-  readonly gpuCount: number;
-  readonly diskGb: number;
-  readonly priceMicroUsdPerHour: number;
+  machineId: z.string(),
+  gpuName: z.string(),
+  gpuCount: z.int().min(0),
+  diskGb: z.number(),
+  priceMicroUsdPerHour: z.int().min(0),
   /** The provider's own figure, 0 to 1. */
-  readonly reliability: number;
-  readonly region: string;
-  readonly kind: 'spot' | 'on-demand';
-}
+  reliability: z.number().min(0).max(1),
+  region: z.string(),
+  kind: z.enum(['spot', 'on-demand']),
+});
+export type Offer = Readonly<z.infer<typeof offerSchema>>;
 
 /** Why an offer is out, in words for an operator; undefined when it is acceptable. Pure. */
 export function offerObjection(offer: Offer, policy: OfferPolicy): string | undefined {

@@ -1,0 +1,157 @@
+import { homedir } from 'node:os';
+import { join, resolve } from 'node:path';
+import { z } from 'zod';
+import { envFlag, envMs, envPort, readEnvironment } from '@dumont/shared/node/config.ts';
+import { LOG_LEVELS } from '@dumont/shared/node/logger.ts';
+import type { StorageGrant } from '@dumont/shared/protocol/storage-grant.ts';
+import { DumontError } from '@dumont/shared/util/errors.ts';
+
+const STORAGE_PROVIDERS = ['file', 'b2', 'r2', 's3', 'wasabi', 'minio'] as const;
+export type StorageProviderName = (typeof STORAGE_PROVIDERS)[number];
+
+const optional = z.string().min(1).optional();
+
+/** The variables of one S3-compatible provider; all five belong together. */
+function bucketVariables<Prefix extends string>(prefix: Prefix, name: string) {
+  const text = (what: string) => optional.describe(`${name}: ${what}, with STORAGE_PROVIDER=${prefix.toLowerCase()}.`);
+  return {
+    [`${prefix}_ENDPOINT`]: text('endpoint URL'),
+    [`${prefix}_BUCKET`]: text('bucket'),
+    [`${prefix}_REGION`]: text('region to sign with'),
+    [`${prefix}_KEY_ID`]: text('access key id'),
+    [`${prefix}_APPLICATION_KEY`]: text('secret key'),
+  };
+}
+
+/** Every environment variable of the control plane; `--help` and install/env.example are made from it. */
+export const controlEnvironmentSchema = z.object({
+  DUMONT_HOST: z.string().min(1).default('127.0.0.1').describe('Address to listen on.'),
+  DUMONT_PORT: envPort(8766).describe('Port of the API and the agent socket; 0 lets the system choose.'),
+  DUMONT_PUBLIC_URL: z
+    .url({ protocol: /^https?$/ })
+    .optional()
+    .describe('URL under which machines reach this control plane; default: http://DUMONT_HOST:DUMONT_PORT.'),
+  DUMONT_DATA_DIR: z
+    .string()
+    .min(1)
+    .default(join(homedir(), '.dumont'))
+    .describe('Folder for the embedded database, the API token and local machines.'),
+  DATABASE_URL: z
+    .url({ protocol: /^postgres(ql)?$/ })
+    .optional()
+    .describe('PostgreSQL URL; absent: the embedded database in DUMONT_DATA_DIR.'),
+  DUMONT_API_TOKEN: z
+    .string()
+    .min(16)
+    .max(256)
+    .optional()
+    .describe('Bearer token of the API; absent: generated and kept in DUMONT_DATA_DIR/api-token.'),
+  STORAGE_PROVIDER: z
+    .enum(STORAGE_PROVIDERS)
+    .default('file')
+    .describe('Where snapshots go: file, b2, r2, s3, wasabi or minio.'),
+  FILE_STORE_PATH: optional.describe('Folder of the file store; default: DUMONT_DATA_DIR/objects.'),
+  ...bucketVariables('B2', 'Backblaze B2'),
+  ...bucketVariables('R2', 'Cloudflare R2'),
+  ...bucketVariables('S3', 'AWS S3'),
+  ...bucketVariables('WASABI', 'Wasabi'),
+  ...bucketVariables('MINIO', 'MinIO or another S3 server'),
+  DUMONT_LOCAL_PROVIDER: envFlag(true).describe('Offer processes on this computer as machines (provider "local").'),
+  DUMONT_LOCAL_DIR: optional.describe('Folder of the local machines; default: DUMONT_DATA_DIR/machines.'),
+  DUMONT_LOCAL_BOOT_SCALE: z.coerce
+    .number()
+    .min(0)
+    .max(100)
+    .default(1)
+    .describe('Factor on the boot time of local machines.'),
+  DUMONT_HEARTBEAT_MS: envMs(200, 20, 60_000).describe('Time between the heartbeats of an agent, ms.'),
+  DUMONT_START_GRACE_MS: envMs(10_000, 500, 600_000).describe(
+    'After a start or a promotion nobody is judged before this long without a beat, ms.',
+  ),
+  DUMONT_BOOT_DEADLINE_MS: envMs(300_000, 1_000, 3_600_000).describe(
+    'Longest wait for a rented machine to come up, ms.',
+  ),
+  DUMONT_LOG_LEVEL: z.enum(LOG_LEVELS).default('info').describe('Least level that is logged.'),
+});
+
+export interface ControlConfig {
+  readonly host: string;
+  readonly port: number;
+  readonly publicUrl: string | undefined;
+  readonly dataDirectory: string;
+  readonly storageName: StorageProviderName;
+  readonly local: { readonly enabled: boolean; readonly directory: string; readonly bootScale: number };
+  readonly heartbeatIntervalMs: number;
+  readonly startGraceMs: number;
+  readonly bootDeadlineMs: number;
+  readonly logLevel: (typeof LOG_LEVELS)[number];
+}
+
+/** Kept apart from the config, so that a config can be logged. */
+export interface ControlSecrets {
+  readonly databaseUrl: string | undefined;
+  readonly apiToken: string | undefined;
+  readonly storage: StorageGrant;
+}
+
+/** @throws {DumontError} USAGE naming every variable at fault */
+export function readControlConfig(environment: Readonly<Record<string, string | undefined>>): {
+  readonly config: ControlConfig;
+  readonly secrets: ControlSecrets;
+} {
+  const env = readEnvironment(controlEnvironmentSchema, environment);
+  const dataDirectory = resolve(env.DUMONT_DATA_DIR);
+  const config: ControlConfig = {
+    host: env.DUMONT_HOST,
+    port: env.DUMONT_PORT,
+    publicUrl: env.DUMONT_PUBLIC_URL,
+    dataDirectory,
+    storageName: env.STORAGE_PROVIDER,
+    local: {
+      enabled: env.DUMONT_LOCAL_PROVIDER,
+      directory: resolve(env.DUMONT_LOCAL_DIR ?? join(dataDirectory, 'machines')),
+      bootScale: env.DUMONT_LOCAL_BOOT_SCALE,
+    },
+    heartbeatIntervalMs: env.DUMONT_HEARTBEAT_MS,
+    startGraceMs: env.DUMONT_START_GRACE_MS,
+    bootDeadlineMs: env.DUMONT_BOOT_DEADLINE_MS,
+    logLevel: env.DUMONT_LOG_LEVEL,
+  };
+  const storage: StorageGrant =
+    env.STORAGE_PROVIDER === 'file'
+      ? { kind: 'file', path: resolve(env.FILE_STORE_PATH ?? join(dataDirectory, 'objects')), prefix: '' }
+      : bucketGrant(env.STORAGE_PROVIDER, env);
+  return { config, secrets: { databaseUrl: env.DATABASE_URL, apiToken: env.DUMONT_API_TOKEN, storage } };
+}
+
+function bucketGrant(
+  provider: Exclude<StorageProviderName, 'file'>,
+  env: Readonly<Record<string, unknown>>,
+): StorageGrant {
+  const prefix = provider.toUpperCase();
+  const missing: string[] = [];
+  const required = (suffix: string, fallback?: string) => {
+    const value = env[`${prefix}_${suffix}`] ?? fallback;
+    if (typeof value === 'string') return value;
+    missing.push(`${prefix}_${suffix}`);
+    return '';
+  };
+  const grant: StorageGrant = {
+    kind: 's3',
+    endpoint: required('ENDPOINT'),
+    bucket: required('BUCKET'),
+    region: required('REGION', provider === 'r2' ? 'auto' : 'us-east-1'),
+    accessKeyId: required('KEY_ID'),
+    secretAccessKey: required('APPLICATION_KEY'),
+    prefix: '',
+    forcePathStyle: provider !== 's3',
+  };
+  const bad = missing.length === 0 && !URL.canParse(grant.endpoint) ? [`${prefix}_ENDPOINT (not a URL)`] : missing;
+  if (bad.length > 0) {
+    throw new DumontError('USAGE', `STORAGE_PROVIDER=${provider} needs ${bad.join(', ')}`, {
+      field: bad[0] ?? 'STORAGE_PROVIDER',
+      hint: 'Set them, or use STORAGE_PROVIDER=file.',
+    });
+  }
+  return grant;
+}

@@ -1,0 +1,98 @@
+#!/usr/bin/env node
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir, userInfo } from 'node:os';
+import { join } from 'node:path';
+import { runMain } from '@dumont/shared/node/lifecycle.ts';
+import { createLogger } from '@dumont/shared/node/logger.ts';
+import { systemClock } from '@dumont/shared/util/clock.ts';
+import { formatDuration } from '@dumont/shared/util/units.ts';
+import { removeConnectionFile, writeConnectionFile } from '../node/connection-file.ts';
+import { narrate } from './narrator.ts';
+import type { DemoOptions } from './options.ts';
+import { DEMO_HELP, readDemoOptions } from './options.ts';
+import { renderSpotLoss } from './render-spot-loss.ts';
+import { DEMO_WORKSPACE, DemoSession } from './session.ts';
+import { runSpotLoss } from './spot-loss.ts';
+
+const DEFAULT_PORT = 8766;
+
+await runMain(async (signal) => {
+  const options = await readDemoOptions(process.argv.slice(2));
+  if (options.help) {
+    process.stdout.write(DEMO_HELP);
+    return 0;
+  }
+  return options.scenario === undefined ? runInteractive(options, signal) : runScenario(options, signal);
+});
+
+/** One failover, unattended. Everything it made is gone afterwards. */
+async function runScenario(options: DemoOptions, signal: AbortSignal): Promise<number> {
+  const dataDirectory = options.dataDirectory ?? (await mkdtemp(join(tmpdir(), 'dumont-scenario-')));
+  const say = narratorTo(process.stderr, systemClock.monotonicMs());
+  await using stack = new AsyncDisposableStack();
+  if (options.dataDirectory === undefined) {
+    stack.defer(() => rm(dataDirectory, { recursive: true, force: true, maxRetries: 3 }));
+  }
+  const session = stack.use(
+    await DemoSession.start({ dataDirectory, port: options.port ?? 0, log: demoLogger(), signal }),
+  );
+  const stories = new AbortController();
+  const story = tellStory(session, say, AbortSignal.any([signal, stories.signal]));
+  try {
+    const staging = join(dataDirectory, 'staging');
+    const report = await runSpotLoss({
+      session,
+      loss: options.loss,
+      workspace: options.workspace,
+      staging,
+      say,
+      signal,
+    });
+    process.stdout.write(options.json ? `${JSON.stringify(report)}\n` : renderSpotLoss(report, process.stdout));
+    return report.ok ? 0 : 1;
+  } finally {
+    say('giving every machine back');
+    await session.destroyEverything();
+    stories.abort();
+    await story;
+  }
+}
+
+/** Runs until Ctrl-C; an earlier run that was cut short is taken up where it was. */
+async function runInteractive(options: DemoOptions, signal: AbortSignal): Promise<number> {
+  const dataDirectory = options.dataDirectory ?? join(tmpdir(), `dumont-demo-${userInfo().uid}`);
+  const say = narratorTo(process.stdout, systemClock.monotonicMs());
+  await using stack = new AsyncDisposableStack();
+  const port = options.port ?? DEFAULT_PORT;
+  const session = await DemoSession.start({ dataDirectory, port, log: demoLogger(), signal });
+  if (options.dataDirectory === undefined) {
+    stack.defer(() => rm(dataDirectory, { recursive: true, force: true, maxRetries: 3 }));
+  }
+  stack.use(session);
+  const { url, apiToken } = session.controlPlane;
+  const connectionFile = await writeConnectionFile({ url, token: apiToken });
+  stack.defer(() => removeConnectionFile(connectionFile, { url }));
+  const stories = new AbortController();
+  const story = tellStory(session, say, stories.signal);
+  try {
+    say(`control plane at ${url}, data in ${dataDirectory}`);
+    const known = await session.existing();
+    if (known === undefined) {
+      const { operationId } = await session.provision(options.workspace, join(dataDirectory, 'staging'));
+      await session.finished(operationId, signal);
+    } else {
+      say(`taking up the workspace ${known.name} of an earlier run`);
+    }
+    process.stdout.write(whatToTry(session));
+    if (!signal.aborted) await new Promise((resolve) => signal.addEventListener('abort', resolve, { once: true }));
+    return 0;
+  } catch (error) {
+    if (signal.aborted) return 0;
+    throw error;
+  } finally {
+    say('stopping: giving every machine back');
+    await session.destroyEverything();
+    stories.abort();
+    await story;
+  }
+}

@@ -1,0 +1,65 @@
+import { createServer, type RequestListener, type Server } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import { DumontError, systemErrorCode } from '@dumont/shared/util/errors.ts';
+
+/** An HTTP server that holds its port before there is anything to serve. */
+export interface Listener extends AsyncDisposable {
+  readonly server: Server;
+  readonly port: number;
+  /** From now on requests go here; before, they are answered 503. */
+  serve(handler: RequestListener): void;
+}
+
+/**
+ * Takes the port first, so that a second control plane fails before it touches any data.
+ * @throws {DumontError} CONFLICT when the port is taken, USAGE when the address cannot be used
+ */
+export async function listen(options: { readonly host: string; readonly port: number }): Promise<Listener> {
+  let handler: RequestListener = (_request, response) => {
+    response.writeHead(503, { 'Retry-After': '1', 'Content-Type': 'text/plain' }).end('starting\n');
+  };
+  const server = createServer((request, response) => handler(request, response));
+  await new Promise<void>((resolve, reject) => {
+    server.once('error', (error) => reject(listenFailure(error, options)));
+    server.listen(options.port, options.host, resolve);
+  });
+  return {
+    server,
+    port: (server.address() as AddressInfo).port,
+    serve: (next) => {
+      handler = next;
+    },
+    [Symbol.asyncDispose]: () => closeServer(server),
+  };
+}
+
+async function closeServer(server: Server): Promise<void> {
+  if (!server.listening) return;
+  const closed = Promise.withResolvers<void>();
+  server.close(() => closed.resolve());
+  server.closeAllConnections();
+  await closed.promise;
+}
+
+function listenFailure(error: unknown, { host, port }: { readonly host: string; readonly port: number }): DumontError {
+  switch (systemErrorCode(error)) {
+    case 'EADDRINUSE':
+      return new DumontError('CONFLICT', `port ${port} on ${host} is in use`, {
+        field: 'DUMONT_PORT',
+        hint: 'Stop the process that holds it (is a control plane running already?), or set DUMONT_PORT to another port.',
+        cause: error,
+      });
+    case 'EACCES':
+      return new DumontError('USAGE', `port ${port} may not be opened by this user`, {
+        field: 'DUMONT_PORT',
+        hint: 'Choose a port above 1023.',
+        cause: error,
+      });
+    default:
+      return new DumontError('USAGE', `cannot listen on ${host}:${port}: ${String(error)}`, {
+        field: 'DUMONT_HOST',
+        hint: 'DUMONT_HOST must be an address of this computer.',
+        cause: error,
+      });
+  }
+}

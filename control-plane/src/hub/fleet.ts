@@ -1,0 +1,53 @@
+import type { InstanceId } from '@dumont/shared/model/ids.ts';
+import type { Heartbeat, Sample } from '@dumont/shared/protocol/heartbeat.ts';
+import type { Hello } from '@dumont/shared/protocol/hello.ts';
+import type { HeartbeatMonitor } from '../detect/heartbeat-monitor.ts';
+import type { FleetView } from '../http/services.ts';
+import type { AgentHub } from './agent-hub.ts';
+import type { HubListener } from './hub-listener.ts';
+
+/** The live facts of all connected agents: passes them to the detector and keeps the newest for those who ask. */
+export class Fleet implements HubListener, FleetView {
+  readonly #beats = new Map<InstanceId, Heartbeat>();
+  #hub: AgentHub | undefined;
+  #monitor: HeartbeatMonitor | undefined;
+
+  /** Hub, monitor and fleet know each other; this closes the circle once, before the first socket. */
+  connect(parts: { readonly hub: AgentHub; readonly monitor: HeartbeatMonitor }): void {
+    this.#hub = parts.hub;
+    this.#monitor = parts.monitor;
+  }
+
+  connected(instanceId: InstanceId, _hello: Hello): void {
+    this.#monitor?.connected(instanceId);
+  }
+
+  disconnected(instanceId: InstanceId, info: { readonly abrupt: boolean; readonly code: number }): void {
+    this.#monitor?.disconnected(instanceId, info);
+    this.#beats.delete(instanceId);
+  }
+
+  heartbeat(instanceId: InstanceId, beat: Heartbeat, receivedMonotonicMs: number): void {
+    this.#beats.set(instanceId, beat);
+    this.#monitor?.observe(instanceId, beat, receivedMonotonicMs);
+  }
+
+  /** Nobody reads the slow telemetry yet. */
+  sample(_instanceId: InstanceId, _sample: Sample): void {}
+
+  get connectedCount(): number {
+    return this.#hub?.connectedCount ?? 0;
+  }
+
+  isConnected(instanceId: InstanceId): boolean {
+    return this.#hub?.isConnected(instanceId) ?? false;
+  }
+
+  liveness(instanceId: InstanceId): ReturnType<FleetView['liveness']> {
+    return this.#monitor?.status(instanceId)?.state ?? null;
+  }
+
+  lastBeat(instanceId: InstanceId): Heartbeat | undefined {
+    return this.#beats.get(instanceId);
+  }
+}

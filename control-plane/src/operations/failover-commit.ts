@@ -1,0 +1,126 @@
+import type { InstanceId, OperationId } from '@dumont/shared/model/ids.ts';
+import { newId } from '@dumont/shared/model/ids.ts';
+import { appendEvent } from '../store/events.ts';
+import type { WorkspaceRow } from '../store/workspaces.ts';
+import { fencePrimary, promotePrimary } from '../store/workspaces.ts';
+import type { FailoverContext, FailoverData, FailoverResult } from './failover.ts';
+import { readyReplacement, workspaceOf } from './move-steps.ts';
+import { runOnMachine } from './on-machine.ts';
+import type { OperationParts } from './operation-parts.ts';
+
+/** How often the fence is looked up besides the bell. */
+const FENCE_POLL_MS = 250;
+
+/**
+ * The point of no return. Waits until the old epoch is fenced (by the detector's commit, or at once for an operator),
+ * makes sure the replacement holds the very last snapshot the old primary published, and promotes it.
+ */
+export async function commitStep(parts: OperationParts, context: FailoverContext): FailoverResult {
+  const replacement = readyReplacement(context.data);
+  let { data } = context;
+  for (;;) {
+    const workspace = await workspaceOf(parts, context.workspaceId);
+    const { primaryInstanceId } = workspace;
+    if (primaryInstanceId === replacement) return committed(parts, workspace, replacement, data);
+    if (primaryInstanceId === null) return promote(parts, workspace, replacement, data);
+    if (primaryInstanceId === data.fromInstanceId && data.trigger === 'detector') {
+      if (parts.wardship.isAlive(primaryInstanceId)) return { event: 'refuted', data };
+      await parts.changed.wait({ clock: parts.clock, atMostMs: FENCE_POLL_MS, signal: context.signal });
+      continue;
+    }
+    // An operator's move hands over in good order; a replacement of this very failover that failed is cut off.
+    if (primaryInstanceId === data.fromInstanceId && !data.handedOver)
+      data = await handOver(parts, context, primaryInstanceId);
+    await fence(parts, { workspaceId: workspace.id, instanceId: primaryInstanceId, operationId: context.operationId });
+  }
+}
+
+/**
+ * Ends an instance's right to act for the workspace: epoch + 1, nobody primary; tells the agent when it can hear.
+ * @returns false when it was not primary any more
+ */
+export async function fence(
+  parts: Pick<OperationParts, 'db' | 'clock' | 'wardship' | 'changed' | 'onChange'>,
+  target: {
+    readonly workspaceId: WorkspaceRow['id'];
+    readonly instanceId: InstanceId;
+    readonly operationId: OperationId | null;
+  },
+): Promise<boolean> {
+  const { workspaceId, instanceId, operationId } = target;
+  const fenced = await parts.db.transaction(async (tx) => {
+    const workspace = await fencePrimary(tx, workspaceId, instanceId);
+    if (workspace === undefined) return false;
+    const data = { epoch: workspace.epoch };
+    await appendEvent(tx, {
+      type: 'workspace.fenced',
+      atMs: parts.clock.nowMs(),
+      workspaceId,
+      instanceId,
+      operationId,
+      data,
+    });
+    return true;
+  });
+  parts.wardship.unwatch(instanceId);
+  if (!fenced) return false;
+  parts.onChange();
+  parts.changed.ring();
+  await parts.wardship.inform(instanceId);
+  return true;
+}
+
+async function promote(
+  parts: OperationParts,
+  workspace: WorkspaceRow,
+  replacement: InstanceId,
+  data: FailoverData,
+): FailoverResult {
+  if (workspace.headSnapshotId !== data.restoredSnapshotId) {
+    return { event: 'headMoved', data, detail: { head: workspace.headSnapshotId, restored: data.restoredSnapshotId } };
+  }
+  const promoted = await parts.db.transaction((tx) => promotePrimary(tx, workspace.id, replacement, workspace.epoch));
+  if (promoted === undefined) return { event: 'attemptFailed', data, detail: { error: 'the epoch moved on' } };
+  return committed(parts, promoted, replacement, data);
+}
+
+async function committed(
+  parts: OperationParts,
+  workspace: WorkspaceRow,
+  replacement: InstanceId,
+  data: FailoverData,
+): FailoverResult {
+  parts.wardship.watch(replacement, workspace.policy.detectMode);
+  await parts.wardship.inform(replacement);
+  return { event: 'committed', data: { ...data, epoch: workspace.epoch }, detail: { epoch: workspace.epoch } };
+}
+
+/** Stops the workload and publishes what is left; a machine that cannot any more is fenced all the same. */
+async function handOver(parts: OperationParts, context: FailoverContext, from: InstanceId): Promise<FailoverData> {
+  const { limits, log } = parts;
+  if (parts.hub.isConnected(from)) {
+    try {
+      await runOnMachine(
+        parts,
+        from,
+        { name: 'stop-workload', graceMs: limits.workloadGraceMs },
+        { commandId: newId('command'), timeoutMs: limits.workloadGraceMs * 2 + 5_000, signal: context.signal },
+      );
+      await runOnMachine(
+        parts,
+        from,
+        { name: 'snapshot' },
+        { commandId: newId('command'), timeoutMs: limits.finalSnapshotTimeoutMs, signal: context.signal },
+      );
+    } catch (error) {
+      if (context.signal.aborted) throw error;
+      log.warn(
+        { event: 'failover.hand-over', instanceId: from, err: error },
+        'no last snapshot: going on with the head',
+      );
+    }
+  }
+  const data = { ...context.data, handedOver: true };
+  await context.save(data);
+  return data;
+}

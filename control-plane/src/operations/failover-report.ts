@@ -1,0 +1,133 @@
+import type { FailoverReport } from '@dumont/shared/api/failover-report.ts';
+import type { StepView } from '@dumont/shared/api/views.ts';
+import type { FailoverState } from '@dumont/shared/model/failover.ts';
+import { FAILOVER_STATES, isFailoverOver } from '@dumont/shared/model/failover.ts';
+import { costMicroUsd } from '@dumont/shared/model/money.ts';
+import { DumontError } from '@dumont/shared/util/errors.ts';
+import type { Queryable } from '../store/database.ts';
+import type { InstanceRow } from '../store/instances.ts';
+import { findInstance, listByOperation } from '../store/instances.ts';
+import { findLedger } from '../store/ledger.ts';
+import type { OperationRow } from '../store/operations.ts';
+import { findOperation } from '../store/operations.ts';
+import type { SnapshotRow } from '../store/snapshots.ts';
+import { findSnapshot } from '../store/snapshots.ts';
+import { listSteps } from '../store/steps.ts';
+import { findWorkspace } from '../store/workspaces.ts';
+import type { FailoverData } from './failover.ts';
+import { failoverDataSchema } from './failover.ts';
+
+/** The report of one failover, finished or not, from its stored steps. @throws {DumontError} NOT_FOUND */
+export async function buildFailoverReport(db: Queryable, failoverId: string, nowMs: number): Promise<FailoverReport> {
+  const operation = await findOperation(db, failoverId);
+  if (operation === undefined || operation.kind !== 'failover' || operation.workspaceId === null) {
+    throw new DumontError('NOT_FOUND', `failover ${failoverId} does not exist`, { field: 'failoverId' });
+  }
+  const data = failoverDataSchema.parse(operation.data);
+  const state = stateOf(operation);
+  const workspace = await findWorkspace(db, operation.workspaceId);
+  const steps = await listSteps(db, failoverId);
+  const rented = await listByOperation(db, operation.id);
+  const to = rented.find(({ id }) => id === data.replacement?.instanceId);
+  const from = data.fromInstanceId === null ? undefined : await findInstance(db, data.fromInstanceId);
+  const snapshot = data.restoredSnapshotId === null ? undefined : await findSnapshot(db, data.restoredSnapshotId);
+  const switchedAtMs = steps.findLast(({ step, outcome }) => step === 'switching' && outcome === 'switched')?.endedAtMs;
+  return {
+    failoverId: operation.id,
+    workspaceId: operation.workspaceId,
+    workspaceName: workspace?.name ?? operation.workspaceId,
+    state,
+    success: isFailoverOver(state) ? state === 'completed' && data.workloadError === null : null,
+    trigger: data.trigger,
+    reason: data.reason,
+    evidence: data.evidence,
+    silenceBeganAtMs: data.silenceBeganAtMs,
+    detectMs: round(data.detectMs),
+    phases: phasesOf(steps, data),
+    totalMs: switchedAtMs === undefined || switchedAtMs === null ? null : switchedAtMs - data.silenceBeganAtMs,
+    rpoMs: snapshot === undefined ? null : Math.max(0, data.silenceBeganAtMs - snapshot.record.startedAtMs),
+    epoch: data.epoch,
+    from: from === undefined ? null : machineOf(from),
+    to: to === undefined ? null : machineOf(to),
+    snapshot: snapshot === undefined ? null : snapshotOf(snapshot),
+    restore: data.restore,
+    inference: null,
+    workloadResumedAtMs: data.workloadResumedAtMs,
+    attempts: data.attempts + (data.replacement === null ? 0 : 1),
+    loserInstanceIds: rented.filter(({ id }) => id !== to?.id).map(({ id }) => id),
+    costMicroUsd: await costOf(db, rented, operation.finishedAtMs ?? nowMs),
+    startedAtMs: operation.createdAtMs,
+    finishedAtMs: operation.finishedAtMs,
+    error: operation.error ?? data.workloadError,
+  };
+}
+
+const PHASE_STEPS = {
+  searchMs: 'searching',
+  provisionMs: 'provisioning',
+  restoreMs: 'restoring',
+  commitMs: 'committing',
+  resumeMs: 'resuming',
+  switchMs: 'switching',
+  releaseMs: 'releasing',
+} as const;
+
+function phasesOf(steps: readonly StepView[], data: FailoverData): FailoverReport['phases'] {
+  const total = (step: string) => {
+    const durations = steps.filter((row) => row.step === step && row.durationMs !== null);
+    return durations.length === 0 ? null : round(durations.reduce((sum, row) => sum + (row.durationMs ?? 0), 0));
+  };
+  return {
+    detectMs: round(data.detectMs),
+    searchMs: total(PHASE_STEPS.searchMs),
+    provisionMs: total(PHASE_STEPS.provisionMs),
+    restoreMs: total(PHASE_STEPS.restoreMs),
+    commitMs: total(PHASE_STEPS.commitMs),
+    resumeMs: total(PHASE_STEPS.resumeMs),
+    switchMs: total(PHASE_STEPS.switchMs),
+    releaseMs: total(PHASE_STEPS.releaseMs),
+  };
+}
+
+function machineOf({ id, offer }: InstanceRow): NonNullable<FailoverReport['to']> {
+  const { provider, machineId, gpuName, region, priceMicroUsdPerHour } = offer;
+  return { instanceId: id, provider, machineId, gpuName, region, priceMicroUsdPerHour };
+}
+
+function snapshotOf({ seq, storage, committedAtMs, record }: SnapshotRow): NonNullable<FailoverReport['snapshot']> {
+  const { snapshotId, totalBytes, newBytes, storedBytes, createMs, startedAtMs } = record;
+  const compressionRatio = newBytes === 0 || storedBytes === 0 ? null : newBytes / storedBytes;
+  return {
+    snapshotId,
+    seq,
+    totalBytes,
+    newBytes,
+    storedBytes,
+    compressionRatio,
+    storage,
+    createMs,
+    startedAtMs,
+    committedAtMs,
+  };
+}
+
+/** What the machines of this failover cost until it ended; the winner goes on costing after that. */
+async function costOf(db: Queryable, rented: readonly InstanceRow[], endMs: number): Promise<number> {
+  let sum = 0;
+  for (const { id } of rented) {
+    const row = await findLedger(db, id);
+    if (row === undefined || row.rentedAtMs === null) continue;
+    sum += costMicroUsd(row.priceMicroUsdPerHour, Math.min(row.goneAtMs ?? endMs, endMs) - row.rentedAtMs);
+  }
+  return sum;
+}
+
+function stateOf({ state }: OperationRow): FailoverState {
+  const known = FAILOVER_STATES.find((name) => name === state);
+  if (known === undefined) throw new DumontError('INTERNAL', `failover has the unknown state ${state}`);
+  return known;
+}
+
+function round(ms: number): number {
+  return Math.round(ms * 10) / 10;
+}

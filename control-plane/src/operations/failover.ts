@@ -1,0 +1,107 @@
+import { z } from 'zod';
+import type { FailoverEvent, FailoverState } from '@dumont/shared/model/failover.ts';
+import { FAILOVER_TABLE, isFailoverOver } from '@dumont/shared/model/failover.ts';
+import { instanceIdSchema } from '@dumont/shared/protocol/primitives.ts';
+import { applyInstanceEvent } from '../store/instances.ts';
+import { findWorkspace, setEndpoint } from '../store/workspaces.ts';
+import { commitStep } from './failover-commit.ts';
+import { moveDataSchema } from './move-data.ts';
+import {
+  moveFailure,
+  provisionStep,
+  readyReplacement,
+  releaseAll,
+  restoreStep,
+  resumeStep,
+  searchStep,
+} from './move-steps.ts';
+import type { OperationKind, StepContext, StepResult } from './operation-kind.ts';
+import type { OperationParts } from './operation-parts.ts';
+
+export const failoverDataSchema = moveDataSchema.extend({
+  trigger: z.enum(['detector', 'operator']),
+  reason: z.string(),
+  evidence: z
+    .array(z.object({ kind: z.string(), hard: z.boolean(), atMs: z.int(), detail: z.string().optional() }))
+    .default([]),
+  /** The primary that was lost; null when the workspace had none. */
+  fromInstanceId: instanceIdSchema.nullable(),
+  /** Last sign of life of the old primary, wall ms. */
+  silenceBeganAtMs: z.int(),
+  confirmedAtMs: z.int(),
+  /** Silence begins → confirmed, by the monotonic clock. */
+  detectMs: z.number(),
+  /** Epoch of the replacement, once it was promoted. */
+  epoch: z.int().nullable().default(null),
+  /** The last snapshot of an orderly hand-over was taken (or cannot be). */
+  handedOver: z.boolean().default(false),
+});
+export type FailoverData = z.infer<typeof failoverDataSchema>;
+
+export type FailoverContext = StepContext<FailoverData>;
+export type FailoverResult = Promise<StepResult<FailoverEvent, FailoverData>>;
+
+/** The move of a workspace whose primary was lost, or whose operator wants another machine. States: FAILOVER.md. */
+export function failoverKind(
+  parts: OperationParts,
+): OperationKind<FailoverState, 'completed' | 'averted' | 'failed', FailoverEvent, FailoverData> {
+  return {
+    kind: 'failover',
+    table: FAILOVER_TABLE,
+    dataSchema: failoverDataSchema,
+    isOver: isFailoverOver,
+    steps: {
+      searching: (context) => searchStep(parts, context),
+      provisioning: (context) => provisionStep(parts, context),
+      restoring: (context) => restoreStep(parts, context),
+      committing: (context) => commitStep(parts, context),
+      resuming: (context) => resumeStep(parts, context),
+      switching: (context) => switchStep(parts, context),
+      releasing: (context) => releaseStep(parts, context),
+      averting: (context) => giveBackStep(parts, context, 'the old primary came back'),
+      failing: (context) => giveBackStep(parts, context, 'the failover gave up'),
+    },
+    onFailure: (error, data) => moveFailure(error, data, parts.limits.retryPauseMs),
+    // A primary that is back may only stop the failover while it still holds the lease.
+    acceptsInterrupt: async (tx, workspaceId, data, { event }) => {
+      if (event !== 'refuted') return true;
+      const workspace = await findWorkspace(tx, workspaceId);
+      return workspace !== undefined && workspace.primaryInstanceId === data.fromInstanceId;
+    },
+  };
+}
+
+async function switchStep(parts: OperationParts, { workspaceId, data }: FailoverContext): FailoverResult {
+  const instanceId = readyReplacement(data);
+  await setEndpoint(parts.db, workspaceId, instanceId);
+  return { event: 'switched', data, detail: { endpointInstanceId: instanceId } };
+}
+
+async function releaseStep(parts: OperationParts, context: FailoverContext): FailoverResult {
+  const { data } = context;
+  const detail = await releaseAll(parts, context, {
+    keep: readyReplacement(data),
+    also: data.fromInstanceId === null ? [] : [data.fromInstanceId],
+    reason: 'replaced by a failover',
+  });
+  return { event: 'released', data, detail };
+}
+
+async function giveBackStep(parts: OperationParts, context: FailoverContext, reason: string): FailoverResult {
+  const { data } = context;
+  const workspace = await findWorkspace(parts.db, context.workspaceId);
+  // A failover that gave up after the fence may hold a promoted machine: it keeps what the workspace still has.
+  const detail = await releaseAll(parts, context, {
+    keep: workspace?.primaryInstanceId ?? undefined,
+    also: [],
+    reason,
+  });
+  if (
+    data.fromInstanceId !== null &&
+    workspace?.primaryInstanceId === data.fromInstanceId &&
+    reason.includes('came back')
+  ) {
+    await applyInstanceEvent(parts.db, data.fromInstanceId, 'returned', parts.clock.nowMs());
+  }
+  return { event: 'released', data, detail };
+}

@@ -1,0 +1,80 @@
+import { z } from 'zod';
+import type { InstanceId, SnapshotId } from '@dumont/shared/model/ids.ts';
+import { offerSchema } from '@dumont/shared/model/offer.ts';
+import { restoreResultSchema } from '@dumont/shared/protocol/command.ts';
+import { commandIdSchema, instanceIdSchema, snapshotIdSchema } from '@dumont/shared/protocol/primitives.ts';
+
+/**
+ * What an operation that puts a workspace on a machine knows so far; stored with it, so that any control-plane process
+ * can go on from any step.
+ */
+export const moveDataSchema = z.object({
+  /** Machines that were tried and failed. */
+  attempts: z.int().default(0),
+  /** Ranked shortlist of the last search. */
+  offers: z.array(offerSchema).default([]),
+  /** Hosts this operation does not try again. */
+  excludedMachineIds: z.array(z.string()).default([]),
+  /** The machine being prepared. */
+  replacement: z.object({ instanceId: instanceIdSchema, machineId: z.string() }).nullable().default(null),
+  /** Machines to give back before the next search. */
+  discarded: z.array(instanceIdSchema).default([]),
+  restoredSnapshotId: snapshotIdSchema.nullable().default(null),
+  /** Sums over all restores of this operation. */
+  restore: restoreResultSchema.nullable().default(null),
+  restoreCommandId: commandIdSchema.nullable().default(null),
+  startCommandId: commandIdSchema.nullable().default(null),
+  workloadResumedAtMs: z.int().nullable().default(null),
+  /** Why the workload did not come up, when it did not. */
+  workloadError: z.string().nullable().default(null),
+});
+export type MoveData = z.infer<typeof moveDataSchema>;
+
+/** The replacement did not work out: give it back, do not use its host again, forget what was done on it. Pure. */
+export function discardReplacement<Data extends MoveData>(data: Data): Data {
+  const { replacement } = data;
+  return {
+    ...data,
+    attempts: data.attempts + 1,
+    replacement: null,
+    discarded: replacement === null ? data.discarded : [...data.discarded, replacement.instanceId],
+    excludedMachineIds:
+      replacement === null ? data.excludedMachineIds : [...data.excludedMachineIds, replacement.machineId],
+    restoredSnapshotId: null,
+    restoreCommandId: null,
+    startCommandId: null,
+    workloadResumedAtMs: null,
+  };
+}
+
+export function withRestored<Data extends MoveData>(
+  data: Data,
+  snapshotId: SnapshotId | null,
+  result: MoveData['restore'],
+): Data {
+  return {
+    ...data,
+    restoredSnapshotId: snapshotId,
+    restoreCommandId: null,
+    restore: addRestores(data.restore, result),
+  };
+}
+
+function addRestores(before: MoveData['restore'], latest: MoveData['restore']): MoveData['restore'] {
+  if (before === null || latest === null) return latest ?? before;
+  return {
+    snapshotId: latest.snapshotId,
+    fileCount: latest.fileCount,
+    bytesWritten: before.bytesWritten + latest.bytesWritten,
+    bytesFetched: before.bytesFetched + latest.bytesFetched,
+    totalMs: before.totalMs + latest.totalMs,
+    downloadMs: before.downloadMs + latest.downloadMs,
+    decompressMs: before.decompressMs + latest.decompressMs,
+    hookMs: before.hookMs + latest.hookMs,
+  };
+}
+
+/** The machine being prepared; steps after `provisioning` have one. */
+export function replacementOf(data: MoveData): InstanceId | undefined {
+  return data.replacement?.instanceId;
+}

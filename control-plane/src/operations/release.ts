@@ -1,0 +1,82 @@
+import { z } from 'zod';
+import { newId } from '@dumont/shared/model/ids.ts';
+import type { ReleaseEvent, ReleaseState } from '@dumont/shared/model/release.ts';
+import { RELEASE_TABLE } from '@dumont/shared/model/release.ts';
+import { instanceIdSchema } from '@dumont/shared/protocol/primitives.ts';
+import { toDumontError } from '@dumont/shared/util/errors.ts';
+import { setEndpoint } from '../store/workspaces.ts';
+import { fence } from './failover-commit.ts';
+import { waitGone, workspaceOf } from './move-steps.ts';
+import { runOnMachine } from './on-machine.ts';
+import type { OperationKind, StepContext, StepResult } from './operation-kind.ts';
+import type { OperationParts } from './operation-parts.ts';
+
+export const releaseDataSchema = z.object({ instanceId: instanceIdSchema, snapshotFirst: z.boolean() });
+type ReleaseData = z.infer<typeof releaseDataSchema>;
+
+type Context = StepContext<ReleaseData>;
+type Result = Promise<StepResult<ReleaseEvent, ReleaseData>>;
+
+/** Stops one machine on purpose. A primary that cannot publish its last state keeps running: nothing is lost by a stop. */
+export function releaseKind(
+  parts: OperationParts,
+): OperationKind<ReleaseState, 'completed' | 'failed', ReleaseEvent, ReleaseData> {
+  return {
+    kind: 'release',
+    table: RELEASE_TABLE,
+    dataSchema: releaseDataSchema,
+    isOver: (state) => state === 'completed' || state === 'failed',
+    steps: {
+      saving: (context) => saveStep(parts, context),
+      detaching: (context) => detachStep(parts, context),
+      releasing: (context) => releaseStep(parts, context),
+    },
+    onFailure: (error, data) => ({ event: 'saveFailed', data, error: error.message }),
+  };
+}
+
+async function saveStep(parts: OperationParts, context: Context): Result {
+  const { data, workspaceId, signal } = context;
+  const { primaryInstanceId } = await workspaceOf(parts, workspaceId);
+  if (primaryInstanceId !== data.instanceId || !data.snapshotFirst) {
+    return { event: 'saved', data, detail: { snapshot: 'not wanted' } };
+  }
+  const { limits } = parts;
+  try {
+    await runOnMachine(
+      parts,
+      data.instanceId,
+      { name: 'stop-workload', graceMs: limits.workloadGraceMs },
+      { commandId: newId('command'), timeoutMs: limits.workloadGraceMs * 2 + 5_000, signal },
+    );
+    const { record } = await runOnMachine(
+      parts,
+      data.instanceId,
+      { name: 'snapshot' },
+      { commandId: newId('command'), timeoutMs: limits.finalSnapshotTimeoutMs, signal },
+    );
+    return { event: 'saved', data, detail: { snapshotId: record?.snapshotId ?? null } };
+  } catch (error) {
+    if (signal.aborted) throw error;
+    const { message } = toDumontError(error);
+    return {
+      event: 'saveFailed',
+      data,
+      error: `no last snapshot could be taken, so the machine was kept: ${message}. To destroy it all the same, stop it without a snapshot.`,
+    };
+  }
+}
+
+async function detachStep(parts: OperationParts, { data, workspaceId, operationId }: Context): Result {
+  await fence(parts, { workspaceId, instanceId: data.instanceId, operationId });
+  const workspace = await workspaceOf(parts, workspaceId);
+  if (workspace.endpointInstanceId === data.instanceId) await setEndpoint(parts.db, workspaceId, null);
+  return { event: 'detached', data };
+}
+
+async function releaseStep(parts: OperationParts, context: Context): Result {
+  const { data } = context;
+  await parts.renterFor(context).release(data.instanceId, 'stopped by an operator');
+  const stillReleasing = await waitGone(parts, [data.instanceId], context.signal);
+  return { event: 'released', data, detail: { stillReleasing } };
+}

@@ -1,0 +1,236 @@
+import { randomBytes } from 'node:crypto';
+import type { InstanceId, OperationId, WorkspaceId } from '@dumont/shared/model/ids.ts';
+import { newId } from '@dumont/shared/model/ids.ts';
+import type { Offer } from '@dumont/shared/model/offer.ts';
+import { must } from '@dumont/shared/util/assert.ts';
+import type { Clock } from '@dumont/shared/util/clock.ts';
+import { DumontError } from '@dumont/shared/util/errors.ts';
+import type { CreateOutcome, Provider, ProviderRegistry } from '../providers/provider.ts';
+import type { Database } from '../store/database.ts';
+import { appendEvent } from '../store/events.ts';
+import {
+  applyInstanceEvent,
+  findInstance,
+  insertInstance,
+  listHeldByOperation,
+  setProviderRef,
+} from '../store/instances.ts';
+import { askRelease, closeRefused, findLedger, markRented, openLedgerRow } from '../store/ledger.ts';
+import { hashToken } from '../workspaces/agent-directory.ts';
+import type { Renter } from './strategy.ts';
+
+/** How often a booting machine's status is asked for: providers bill requests to a rate limit, agents speak up themselves. */
+const STATUS_POLL_MS = 1_000;
+
+/** What the renter needs to hear of connected agents; the hub implements it. */
+export interface AgentPresence {
+  isConnected(instanceId: InstanceId): boolean;
+  waitConnected(instanceId: InstanceId, options: { readonly signal: AbortSignal }): Promise<void>;
+}
+
+export interface RenterParts {
+  readonly db: Database;
+  readonly clock: Clock;
+  readonly providers: ProviderRegistry;
+  readonly presence: AgentPresence;
+  /** Prefix of every label this installation gives a machine. */
+  readonly labelPrefix: string;
+  /** Environment of every agent besides its identity: the control plane's URL, log level, storage mount. */
+  readonly agentEnvironment: Readonly<Record<string, string>>;
+  /** Called after each commit that appended events. */
+  readonly onChange: () => void;
+  /** Lets the sweeper act on a release at once. */
+  readonly onRelease: () => void;
+}
+
+/**
+ * Rents machines with the books kept: the ledger row exists before the provider hears of it, so a crash at any point
+ * leaves something to find the machine by.
+ */
+export class LedgerRenter implements Renter {
+  readonly #parts: RenterParts;
+  readonly #workspaceId: WorkspaceId;
+  readonly #operationId: OperationId;
+
+  constructor(parts: RenterParts, owner: { readonly workspaceId: WorkspaceId; readonly operationId: OperationId }) {
+    this.#parts = parts;
+    this.#workspaceId = owner.workspaceId;
+    this.#operationId = owner.operationId;
+  }
+
+  async rent(offer: Offer, signal: AbortSignal): ReturnType<Renter['rent']> {
+    const { db, clock, labelPrefix } = this.#parts;
+    const provider = providerOf(this.#parts.providers, offer.provider);
+    const instanceId = newId('instance');
+    const token = randomBytes(32).toString('base64url');
+    const label = `${labelPrefix}${instanceId}`;
+    await db.transaction(async (tx) => {
+      const atMs = clock.nowMs();
+      await insertInstance(tx, {
+        id: instanceId,
+        workspaceId: this.#workspaceId,
+        operationId: this.#operationId,
+        role: 'gpu',
+        tokenHash: hashToken(token),
+        offer,
+        atMs,
+      });
+      const { provider: name, priceMicroUsdPerHour } = offer;
+      await openLedgerRow(tx, { instanceId, provider: name, label, priceMicroUsdPerHour, atMs });
+      await this.#event(tx, 'machine.requested', instanceId, { offerId: offer.offerId, machineId: offer.machineId });
+    });
+    const agentEnvironment = {
+      ...this.#parts.agentEnvironment,
+      DUMONT_INSTANCE_ID: instanceId,
+      DUMONT_AGENT_TOKEN: token,
+      DUMONT_ROLE: 'gpu',
+    };
+    let outcome: CreateOutcome;
+    try {
+      outcome = await provider.create({ offer, label, agentEnvironment }, { signal });
+    } catch (error) {
+      // It may or may not exist: ask for its destruction, the sweeper looks for it by label until that is certain.
+      await this.release(instanceId, 'the provider gave no clear answer');
+      if (signal.aborted) throw error;
+      return { kind: 'refused', reason: error instanceof Error ? error.message : String(error) };
+    }
+    return this.#record(instanceId, outcome);
+  }
+
+  async waitReady(instanceId: InstanceId, signal: AbortSignal): ReturnType<Renter['waitReady']> {
+    const { presence, clock } = this.#parts;
+    const failed = new AbortController();
+    const either = AbortSignal.any([signal, failed.signal]);
+    const connected = presence.waitConnected(instanceId, { signal: either }).then(
+      () => ({ kind: 'ready' }) as const,
+      (error: unknown) => {
+        if (failed.signal.aborted && !signal.aborted) {
+          return { kind: 'failed', reason: String(failed.signal.reason) } as const;
+        }
+        throw error;
+      },
+    );
+    const stopWatching = new AbortController();
+    const watch = this.#watchBoot(instanceId, failed, AbortSignal.any([either, stopWatching.signal]), clock);
+    try {
+      return await connected;
+    } finally {
+      stopWatching.abort();
+      await watch;
+    }
+  }
+
+  async release(instanceId: InstanceId, reason: string): Promise<void> {
+    await releaseInstance(this.#parts, instanceId, reason);
+    this.#parts.onRelease();
+  }
+
+  /**
+   * Machines this operation already holds, found again after a crash: those whose rental was cut short are looked up
+   * by label, and given back where the provider does not know them.
+   */
+  async adopt(signal: AbortSignal): Promise<readonly InstanceId[]> {
+    const { db, providers, labelPrefix } = this.#parts;
+    const adopted: InstanceId[] = [];
+    for (const instance of await listHeldByOperation(db, this.#operationId)) {
+      if (instance.epoch !== null || instance.state === 'lost') continue;
+      if (instance.providerRef === null) {
+        const machines = await providerOf(providers, instance.offer.provider).list({ signal });
+        const machine = machines.find(({ label }) => label === `${labelPrefix}${instance.id}`);
+        if (machine === undefined) {
+          await this.release(instance.id, 'its rental was interrupted');
+          continue;
+        }
+        await this.#record(instance.id, { kind: 'created', ref: machine.ref });
+      }
+      adopted.push(instance.id);
+    }
+    return adopted;
+  }
+
+  async #record(instanceId: InstanceId, outcome: CreateOutcome): ReturnType<Renter['rent']> {
+    const { db, clock } = this.#parts;
+    const atMs = clock.nowMs();
+    if (outcome.kind === 'created') {
+      await db.transaction(async (tx) => {
+        await markRented(tx, instanceId, outcome.ref, atMs);
+        await setProviderRef(tx, instanceId, outcome.ref);
+        await applyInstanceEvent(tx, instanceId, 'accepted', atMs);
+        await this.#event(tx, 'machine.rented', instanceId, { ref: outcome.ref });
+      });
+      this.#parts.onChange();
+      return { kind: 'rented', instanceId };
+    }
+    const reason = outcome.kind === 'refused' ? outcome.reason : 'the offer is gone';
+    await db.transaction(async (tx) => {
+      await closeRefused(tx, instanceId, reason, atMs);
+      await applyInstanceEvent(tx, instanceId, 'refused', atMs);
+      await this.#event(tx, 'machine.refused', instanceId, { reason });
+    });
+    this.#parts.onChange();
+    return outcome;
+  }
+
+  /** Turns a provider's "this will never come up" into a failure; a status that cannot be had is no news. */
+  async #watchBoot(instanceId: InstanceId, failed: AbortController, signal: AbortSignal, clock: Clock): Promise<void> {
+    while (!signal.aborted) {
+      try {
+        await clock.sleep(STATUS_POLL_MS, signal);
+        const reason = await this.#bootFailure(instanceId, signal);
+        if (reason !== undefined) failed.abort(reason);
+      } catch {
+        // Aborted, or the provider did not answer this time: the boot deadline bounds the wait.
+      }
+    }
+  }
+
+  async #bootFailure(instanceId: InstanceId, signal: AbortSignal): Promise<string | undefined> {
+    const instance = await findInstance(this.#parts.db, instanceId);
+    if (instance === undefined || instance.state === 'releasing' || instance.state === 'gone')
+      return 'it was given back';
+    const ledger = await findLedger(this.#parts.db, instanceId);
+    if (ledger?.providerRef === null || ledger === undefined) return undefined;
+    const machine = await providerOf(this.#parts.providers, ledger.provider).show(ledger.providerRef, { signal });
+    if (machine === null) return 'the provider does not know it any more';
+    const hopeless = machine.status === 'failed' || machine.status === 'interrupted' || machine.status === 'stopped';
+    return hopeless ? `the provider says ${machine.rawStatus ?? machine.status}` : undefined;
+  }
+
+  async #event(
+    tx: Parameters<typeof appendEvent>[0],
+    type: string,
+    instanceId: InstanceId,
+    data: Readonly<Record<string, unknown>>,
+  ): Promise<void> {
+    const { clock } = this.#parts;
+    const { workspaceId, operationId } = { workspaceId: this.#workspaceId, operationId: this.#operationId };
+    await appendEvent(tx, { type, atMs: clock.nowMs(), workspaceId, instanceId, operationId, data });
+  }
+}
+
+/** Marks a machine as wanted gone; idempotent. The sweeper destroys it and proves it. */
+export async function releaseInstance(
+  parts: Pick<RenterParts, 'db' | 'clock' | 'onChange'>,
+  instanceId: InstanceId,
+  reason: string,
+): Promise<void> {
+  await parts.db.transaction(async (tx) => {
+    const atMs = parts.clock.nowMs();
+    const change = await applyInstanceEvent(tx, instanceId, 'release', atMs);
+    await askRelease(tx, instanceId, reason, atMs);
+    if (change === undefined || change.before === change.after) return;
+    const instance = must(await findInstance(tx, instanceId), 'the instance was just updated');
+    const { workspaceId, operationId } = instance;
+    await appendEvent(tx, { type: 'machine.releasing', atMs, workspaceId, instanceId, operationId, data: { reason } });
+  });
+  parts.onChange();
+}
+
+/** @throws {DumontError} UNSUPPORTED when the provider is not configured (any more). */
+export function providerOf(providers: ProviderRegistry, name: string): Provider {
+  const provider = providers.get(name);
+  if (provider !== undefined) return provider;
+  throw new DumontError('UNSUPPORTED', `provider ${name} is not configured`, {
+    hint: `Configured: ${[...providers.keys()].join(', ')}.`,
+  });
+}

@@ -1,0 +1,48 @@
+import type { InstanceId } from '@dumont/shared/model/ids.ts';
+import type { Assignment } from '@dumont/shared/protocol/hello.ts';
+import type { SnapshotRef } from '@dumont/shared/protocol/snapshot-record.ts';
+import type { StorageGrant } from '@dumont/shared/protocol/storage-grant.ts';
+import { must } from '@dumont/shared/util/assert.ts';
+import type { Queryable } from '../store/database.ts';
+import { findInstance } from '../store/instances.ts';
+import type { SnapshotRow } from '../store/snapshots.ts';
+import { findSnapshot } from '../store/snapshots.ts';
+import { findWorkspace, moverOf } from '../store/workspaces.ts';
+import { standingOf } from './standing.ts';
+
+/** Settings of every assignment that do not come from the database. */
+export interface AssignmentSettings {
+  readonly heartbeatIntervalMs: number;
+  readonly storage: StorageGrant;
+}
+
+/** The workspace as this instance's agent must see it now; undefined for an unknown instance. */
+export async function assignmentFor(
+  db: Queryable,
+  instanceId: InstanceId,
+  settings: AssignmentSettings,
+): Promise<Assignment | undefined> {
+  const instance = await findInstance(db, instanceId);
+  if (instance === undefined) return undefined;
+  const workspace = must(await findWorkspace(db, instance.workspaceId), 'an instance belongs to a workspace');
+  const movedBy = (await moverOf(db, workspace.id)) ?? null;
+  const head = workspace.headSnapshotId === null ? undefined : await findSnapshot(db, workspace.headSnapshotId);
+  return {
+    workspaceId: workspace.id,
+    epoch: workspace.epoch,
+    standing: standingOf({ workspace, instance, movedBy }),
+    policy: {
+      heartbeatIntervalMs: settings.heartbeatIntervalMs,
+      snapshotIntervalMs: workspace.policy.snapshotIntervalMs,
+    },
+    storage: settings.storage,
+    head: head === undefined ? null : refOf(head),
+    workload: workspace.policy.workload ?? null,
+  };
+}
+
+/** What an agent needs to find and check a snapshot. */
+export function refOf(snapshot: SnapshotRow): SnapshotRef {
+  const { snapshotId, manifestKey, manifestHash } = snapshot.record;
+  return { snapshotId, manifestKey, manifestHash };
+}

@@ -1,0 +1,22 @@
+import type { OperationId } from '@dumont/shared/model/ids.ts';
+import type { Standing } from '@dumont/shared/model/instance.ts';
+import type { InstanceRow } from '../store/instances.ts';
+import type { WorkspaceRow } from '../store/workspaces.ts';
+
+/**
+ * What an instance is to its workspace now. Pure. Only the holder of the lease is primary; an instance that was primary
+ * before, or that no running operation prepares, is fenced.
+ */
+export function standingOf(facts: {
+  readonly workspace: Pick<WorkspaceRow, 'primaryInstanceId'>;
+  readonly instance: Pick<InstanceRow, 'id' | 'role' | 'state' | 'epoch' | 'operationId'>;
+  /** The unfinished operation that moves the workspace. */
+  readonly movedBy: OperationId | null;
+}): Standing {
+  const { workspace, instance, movedBy } = facts;
+  if (instance.state === 'releasing' || instance.state === 'gone') return 'fenced';
+  if (workspace.primaryInstanceId === instance.id) return 'primary';
+  if (instance.epoch !== null) return 'fenced';
+  if (instance.role === 'standby') return 'standby';
+  return movedBy !== null && instance.operationId === movedBy ? 'replacement' : 'fenced';
+}
