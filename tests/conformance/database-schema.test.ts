@@ -37,7 +37,10 @@ onEachDatabase((database) => {
       const file = join(directory, '0001-two-tables.sql');
       await writeFile(file, 'create table first (id int);\ncreate table second (id nonsense);\n');
       await expect(migrate(opened.db, directory)).rejects.toThrow(/nonsense/);
-      await writeFile(file, '-- fixed; with a semicolon in the comment\ncreate table first (id int);\ncreate table second (id int);\n');
+      await writeFile(
+        file,
+        '-- fixed; with a semicolon in the comment\ncreate table first (id int);\ncreate table second (id int);\n',
+      );
       await migrate(opened.db, directory);
       expect(await opened.db.query('select * from first, second')).toEqual([]);
     } finally {

@@ -54,10 +54,10 @@ export async function startPostgres(binaries: string): Promise<PostgresServer> {
 
 /** Folder of the newest PostgreSQL that Debian's packages installed; undefined without one. */
 export async function findPostgresBinaries(root = '/usr/lib/postgresql'): Promise<string | undefined> {
-  const versions = await readdir(root).catch(() => []);
+  const versions: readonly string[] = await readdir(root).catch(() => []);
   for (const version of versions.toSorted((a, b) => Number(b) - Number(a))) {
     const folder = join(root, version, 'bin');
-    const files = await readdir(folder).catch(() => []);
+    const files: readonly string[] = await readdir(folder).catch(() => []);
     if (files.includes('initdb') && files.includes('postgres')) return folder;
   }
   return undefined;

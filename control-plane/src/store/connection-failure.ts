@@ -25,7 +25,8 @@ const SYSTEM_CODES = new Set([
 const STATE_PATTERN = /^(?:08...|53300|57014|57P0.|25P03)$/;
 
 /** The driver gives these no code. */
-const MESSAGE_PATTERN = /^(?:Connection terminated|Query read timeout|timeout exceeded when trying to connect|Client has encountered a connection error)/;
+const MESSAGE_PATTERN =
+  /^(?:Connection terminated|Query read timeout|timeout exceeded when trying to connect|Client has encountered a connection error)/;
 
 function isConnectionFailure(error: unknown): boolean {
   if (!(error instanceof Error)) return false;
