@@ -8,6 +8,8 @@ if (nodeMajor < 24) {
 /** Tests that start many processes get a project of their own and run one file at a time: there are two cores. */
 export default defineConfig({
   test: {
+    root: import.meta.dirname,
+    globalSetup: ['./world/postgres-setup.ts'],
     projects: [
       {
         test: {

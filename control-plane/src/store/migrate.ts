@@ -10,7 +10,11 @@ import type { Database } from './database.ts';
  */
 export async function migrate(database: Database, directory = join(import.meta.dirname, 'migrations')): Promise<void> {
   const files = (await readdir(directory)).filter((name) => /^\d{4}-[a-z0-9-]+\.sql$/.test(name)).toSorted();
-  await database.query('create table if not exists schema_migrations (name text primary key, at bigint not null)');
+  await database.transaction(async (tx) => {
+    // "if not exists" alone fails when two processes create the table at the same moment.
+    await tx.query('select pg_advisory_xact_lock($1)', [MIGRATION_LOCK]);
+    await tx.query('create table if not exists schema_migrations (name text primary key, at bigint not null)');
+  });
   const known = new Set(files);
   const newer = (await database.query('select name from schema_migrations')).map((row) => String(row['name']));
   const foreign = newer.find((name) => !known.has(name));
@@ -22,6 +26,7 @@ export async function migrate(database: Database, directory = join(import.meta.d
   for (const name of files) {
     const sql = await readFile(join(directory, name), 'utf8');
     await database.transaction(async (tx) => {
+      // Taking the lock first means that the transaction's view of the table begins after any other migrator's commit.
       await tx.query('lock table schema_migrations in exclusive mode');
       const done = await tx.query('select 1 from schema_migrations where name = $1', [name]);
       if (done.length > 0) return;
@@ -33,6 +38,9 @@ export async function migrate(database: Database, directory = join(import.meta.d
     });
   }
 }
+
+/** Advisory lock held while the table of migrations is created; any number no other lock of ours uses. */
+const MIGRATION_LOCK = 716_300;
 
 /** Our migrations hold plain statements without semicolons in literals or bodies, so a split at line ends is exact. */
 function splitStatements(sql: string): readonly string[] {

@@ -73,24 +73,48 @@ export async function listOperations(
   return rows.map(toOperation);
 }
 
+export interface ClaimOptions {
+  readonly owner: string;
+  /** Kinds this process knows; another version's operations are left to it. */
+  readonly kinds: readonly string[];
+  readonly nowMs: number;
+  readonly leaseMs: number;
+}
+
 /**
- * Takes up to `limit` unfinished operations that are due and whose lease lapsed (or is ours already).
- * Safe among replicas: a row goes to one of them.
+ * Takes up to `limit` unfinished operations that are due and have no owner or one whose lease lapsed, longest due
+ * first; never one in `except`. Safe among replicas: a row goes to one of them.
  */
 export async function claimOperations(
   db: Queryable,
-  options: { readonly owner: string; readonly nowMs: number; readonly leaseMs: number; readonly limit: number },
+  options: ClaimOptions & { readonly limit: number; readonly except: readonly OperationId[] },
 ): Promise<readonly OperationRow[]> {
   const rows = await db.query(
-    `update operations set lease_owner = $1, lease_until = $2::bigint + $3::bigint
-     where id in (
+    `with due as materialized (
        select id from operations
        where finished_at is null and run_at <= $2 and (lease_owner is null or lease_until <= $2)
-       order by run_at limit $4 for update skip locked)
-     returning *`,
-    [options.owner, options.nowMs, options.leaseMs, options.limit],
+         and kind = any ($5::text[]) and not (id = any ($6::text[]))
+       order by run_at, id limit $4 for update skip locked)
+     update operations set lease_owner = $1, lease_until = $2::bigint + $3::bigint
+     from due where operations.id = due.id returning operations.*`,
+    [options.owner, options.nowMs, options.leaseMs, options.limit, options.kinds, options.except],
   );
   return rows.map(toOperation);
+}
+
+/** Takes one operation, due or not, unless it is over or another owner's lease still runs. */
+export async function claimOperation(
+  db: Queryable,
+  operationId: OperationId,
+  options: ClaimOptions,
+): Promise<OperationRow | undefined> {
+  const rows = await db.query(
+    `update operations set lease_owner = $2, lease_until = $3::bigint + $4::bigint
+     where id = $1 and finished_at is null and (lease_owner is null or lease_until <= $3) and kind = any ($5::text[])
+     returning *`,
+    [operationId, options.owner, options.nowMs, options.leaseMs, options.kinds],
+  );
+  return rows[0] === undefined ? undefined : toOperation(rows[0]);
 }
 
 /** Prolongs our lease. @returns false when the operation is no longer ours: stop at once. */
@@ -132,14 +156,17 @@ export async function saveProgress(
     readonly data: Readonly<Record<string, unknown>>;
     readonly atMs: number;
     readonly finished: boolean;
+    /** Null keeps the one recorded before. */
     readonly error: string | null;
+    /** Not to be claimed before; null keeps it as it is. */
+    readonly runAtMs: number | null;
   },
 ): Promise<boolean> {
   const rows = await db.query(
     `update operations set state = $4, data = $5, updated_at = $6,
        finished_at = case when $7 then $6::bigint else null end,
        lease_owner = case when $7 then null else lease_owner end,
-       error = coalesce($8, error)
+       error = coalesce($8, error), run_at = coalesce($9, run_at)
      where id = $1 and lease_owner = $2 and state = $3 and finished_at is null returning id`,
     [
       operationId,
@@ -150,6 +177,7 @@ export async function saveProgress(
       change.atMs,
       change.finished,
       change.error,
+      change.runAtMs,
     ],
   );
   return rows.length > 0;

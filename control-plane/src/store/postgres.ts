@@ -1,19 +1,43 @@
 import { Pool, types } from 'pg';
-import { DumontError } from '@dumont/shared/util/errors.ts';
+import type { PoolClient } from 'pg';
 import { assert } from '@dumont/shared/util/assert.ts';
+import { backoffMs } from '@dumont/shared/util/backoff.ts';
+import type { Clock } from '@dumont/shared/util/clock.ts';
+import { systemClock } from '@dumont/shared/util/clock.ts';
+import { DumontError } from '@dumont/shared/util/errors.ts';
+import type { Random } from '@dumont/shared/util/random.ts';
+import { systemRandom } from '@dumont/shared/util/random.ts';
 import type { Database, Queryable, Row } from './database.ts';
-import { MAX_TRANSACTION_ATTEMPTS, isSerializationFailure } from './serialization.ts';
+import { MAX_TRANSACTION_ATTEMPTS, TRANSACTION_BACKOFF, isSerializationFailure } from './serialization.ts';
+import { wrapConnectionFailure } from './connection-failure.ts';
 
 /** Connections per process: the control plane's statements are short, PostgreSQL's default limit is 100 for all replicas. */
 const MAX_CONNECTIONS = 10;
 const CONNECT_TIMEOUT_MS = 5_000;
+/** Our statements take milliseconds; one that takes this long waits for something that will not come. */
+const STATEMENT_TIMEOUT_MS = 30_000;
+/** The server ended the statement by then, unless it or the network is gone. */
+const ANSWER_TIMEOUT_MS = STATEMENT_TIMEOUT_MS + 5_000;
+/** A frozen process must not keep the locks of its open transaction: every writer of events waits for one of them. */
+const IDLE_IN_TRANSACTION_TIMEOUT_MS = 5_000;
 
-/** Opens a pool on a PostgreSQL server. @throws {DumontError} UNAVAILABLE when it cannot be reached; the URL's password is not repeated. */
-export async function openPostgres(databaseUrl: string): Promise<Database> {
+/**
+ * Opens a pool on a PostgreSQL server.
+ * @param options clock and randomness of the pauses between repeated transactions; the system's by default
+ * @throws {DumontError} UNAVAILABLE when it cannot be reached; the URL's password is not repeated
+ */
+export async function openPostgres(
+  databaseUrl: string,
+  options: { readonly clock: Clock; readonly random: Random } = { clock: systemClock, random: systemRandom },
+): Promise<Database> {
   const pool = new Pool({
     connectionString: databaseUrl,
     max: MAX_CONNECTIONS,
     connectionTimeoutMillis: CONNECT_TIMEOUT_MS,
+    keepAlive: true,
+    statement_timeout: STATEMENT_TIMEOUT_MS,
+    query_timeout: ANSWER_TIMEOUT_MS,
+    idle_in_transaction_session_timeout: IDLE_IN_TRANSACTION_TIMEOUT_MS,
     types: {
       getTypeParser: (oid: number, format?: 'text' | 'binary') =>
         oid === INT8_OID ? parseSafeInteger : types.getTypeParser(oid, format),
@@ -21,6 +45,8 @@ export async function openPostgres(databaseUrl: string): Promise<Database> {
   });
   // An idle connection that breaks is replaced by the pool; the next query reports what matters.
   pool.on('error', () => {});
+  // One that breaks while it is lent emits too, between statements even with nobody waiting; the next statement reports it.
+  pool.on('connect', (client) => client.on('error', () => {}));
   try {
     await pool.query('select 1');
   } catch (error) {
@@ -32,7 +58,7 @@ export async function openPostgres(databaseUrl: string): Promise<Database> {
       cause: error,
     });
   }
-  return new PostgresDatabase(pool);
+  return new PostgresDatabase(pool, options);
 }
 
 const INT8_OID = 20;
@@ -46,15 +72,23 @@ function parseSafeInteger(text: string): number {
 class PostgresDatabase implements Database {
   readonly flavour = 'postgres';
   readonly #pool: Pool;
+  readonly #clock: Clock;
+  readonly #random: Random;
   #closed = false;
 
-  constructor(pool: Pool) {
+  constructor(pool: Pool, { clock, random }: { readonly clock: Clock; readonly random: Random }) {
     this.#pool = pool;
+    this.#clock = clock;
+    this.#random = random;
   }
 
   async query(sql: string, parameters: readonly unknown[] = []): Promise<readonly Row[]> {
-    const result = await this.#pool.query<Record<string, unknown>>(sql, [...parameters]);
-    return result.rows;
+    try {
+      const result = await this.#pool.query<Record<string, unknown>>(sql, [...parameters]);
+      return result.rows;
+    } catch (error) {
+      throw wrapConnectionFailure(error);
+    }
   }
 
   async transaction<Result>(work: (tx: Queryable) => Promise<Result>): Promise<Result> {
@@ -62,8 +96,10 @@ class PostgresDatabase implements Database {
       try {
         return await this.#attempt(work);
       } catch (error) {
-        if (attempt >= MAX_TRANSACTION_ATTEMPTS || !isSerializationFailure(error)) throw error;
+        if (attempt >= MAX_TRANSACTION_ATTEMPTS || !isSerializationFailure(error)) throw wrapConnectionFailure(error);
       }
+      // Rivals that repeat in step would meet again.
+      await this.#clock.sleep(backoffMs(attempt - 1, TRANSACTION_BACKOFF, this.#random));
     }
   }
 
@@ -72,12 +108,7 @@ class PostgresDatabase implements Database {
     let broken: Error | undefined;
     try {
       await client.query('begin isolation level serializable');
-      const result = await work({
-        query: async (sql, parameters = []) => {
-          const answer = await client.query<Record<string, unknown>>(sql, [...parameters]);
-          return answer.rows;
-        },
-      });
+      const result = await work({ query: (sql, parameters) => queryOn(client, sql, parameters) });
       await client.query('commit');
       return result;
     } catch (error) {
@@ -98,4 +129,9 @@ class PostgresDatabase implements Database {
     this.#closed = true;
     await this.#pool.end();
   }
+}
+
+async function queryOn(client: PoolClient, sql: string, parameters: readonly unknown[] = []): Promise<readonly Row[]> {
+  const result = await client.query<Record<string, unknown>>(sql, [...parameters]);
+  return result.rows;
 }

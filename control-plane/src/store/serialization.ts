@@ -1,5 +1,10 @@
+import type { BackoffPolicy } from '@dumont/shared/util/backoff.ts';
+
 /** How often a transaction is tried again when the database serialised another one before it. */
 export const MAX_TRANSACTION_ATTEMPTS = 10;
+
+/** Pauses between the attempts: transactions take milliseconds, so do their rivals. */
+export const TRANSACTION_BACKOFF: BackoffPolicy = { baseMs: 5, capMs: 200 };
 
 /** PostgreSQL's serialization_failure and deadlock_detected: the same work may succeed when repeated. */
 export function isSerializationFailure(error: unknown): boolean {

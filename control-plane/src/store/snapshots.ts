@@ -1,6 +1,7 @@
 import type { InstanceId, SnapshotId, WorkspaceId } from '@dumont/shared/model/ids.ts';
 import type { SnapshotRecord } from '@dumont/shared/protocol/snapshot-record.ts';
 import { snapshotRecordSchema } from '@dumont/shared/protocol/snapshot-record.ts';
+import { DumontError } from '@dumont/shared/util/errors.ts';
 import { appendEvent } from './events.ts';
 import { integer, json, text, textOrNull } from './columns.ts';
 import type { Database, Queryable, Row } from './database.ts';
@@ -32,13 +33,16 @@ export interface CommitRequest {
 
 /**
  * Makes a snapshot the workspace's head: compare-and-swap on epoch, primary and parent in one transaction, the point
- * at which a snapshot exists. Committing the same snapshot again answers `committed` without a change.
+ * at which a snapshot exists. Committing the same snapshot again answers `committed` without a change, by whomever and
+ * at whatever epoch: what happened stays true.
+ * @throws {DumontError} CONFLICT when another workspace has a snapshot of this id
  */
 export function commitSnapshot(db: Database, request: CommitRequest): Promise<CommitOutcome> {
   return db.transaction(async (tx) => {
     const known = await findSnapshot(tx, request.record.snapshotId);
-    if (known !== undefined && known.workspaceId === request.workspaceId) {
-      return { kind: 'committed', snapshot: known, isNew: false };
+    if (known !== undefined) {
+      if (known.workspaceId === request.workspaceId) return { kind: 'committed', snapshot: known, isNew: false };
+      throw new DumontError('CONFLICT', `snapshot ${known.id} belongs to another workspace`, { field: 'snapshotId' });
     }
     const [workspace] = await tx.query('select * from workspaces where id = $1 for update', [request.workspaceId]);
     if (workspace === undefined) return { kind: 'stale-epoch', epoch: request.epoch + 1 };

@@ -9,20 +9,21 @@ export async function startStep(
   operationId: OperationId,
   step: string,
   atMs: number,
-): Promise<{ readonly position: number; readonly startedAtMs: number }> {
+): Promise<{ readonly position: number; readonly startedAtMs: number; readonly isNew: boolean }> {
   const open = await db.query(
     'select position, started_at from operation_steps where operation_id = $1 and step = $2 and ended_at is null',
     [operationId, step],
   );
-  if (open[0] !== undefined)
-    return { position: integer(open[0], 'position'), startedAtMs: integer(open[0], 'started_at') };
+  if (open[0] !== undefined) {
+    return { position: integer(open[0], 'position'), startedAtMs: integer(open[0], 'started_at'), isNew: false };
+  }
   const rows = await db.query(
     `insert into operation_steps (operation_id, position, step, started_at)
      values ($1, (select coalesce(max(position), 0) + 1 from operation_steps where operation_id = $1), $2, $3)
      returning position`,
     [operationId, step, atMs],
   );
-  return { position: integer(rows[0] as Row, 'position'), startedAtMs: atMs };
+  return { position: integer(rows[0] as Row, 'position'), startedAtMs: atMs, isNew: true };
 }
 
 export async function endStep(
