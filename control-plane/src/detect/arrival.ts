@@ -16,7 +16,7 @@ export class ArrivalEstimator {
   #count = 0;
   #next = 0;
   #sumMs = 0;
-  #lastSentMs = 0;
+  #lastSentMs = Number.NEGATIVE_INFINITY;
   #lastArrivalMs = 0;
   /** Arrival of the first beat of an unbroken row of clamped ones, null while beats are on time. */
   #lateSinceMs: number | null = null;
@@ -30,7 +30,7 @@ export class ArrivalEstimator {
   /** Books one beat; both times in ms, each on its own side's monotonic clock. */
   observe(sentMs: number, arrivalMs: number): void {
     let offsetMs = arrivalMs - sentMs;
-    if (this.#isOtherClock(offsetMs, arrivalMs)) this.reset();
+    if (sentMs < this.#lastSentMs || this.#isOtherClock(offsetMs, arrivalMs)) this.reset();
     if (this.#count > 0) offsetMs = Math.min(offsetMs, this.#meanMs() + this.#clampMs);
     this.#push(offsetMs);
     this.#lastSentMs = sentMs;
@@ -48,6 +48,7 @@ export class ArrivalEstimator {
     this.#count = 0;
     this.#next = 0;
     this.#sumMs = 0;
+    this.#lastSentMs = Number.NEGATIVE_INFINITY;
     this.#lateSinceMs = null;
   }
 
@@ -57,12 +58,12 @@ export class ArrivalEstimator {
 
   /**
    * A beat far *earlier* than the mean, or a row of clamped beats that spans more than a queue could explain, is not
-   * about the path: the sender restarted its clock or its machine was suspended.
+   * about the path: the sender's clock jumped, or its machine was suspended.
    */
   #isOtherClock(offsetMs: number, arrivalMs: number): boolean {
     if (this.#count === 0) return false;
     const excessMs = offsetMs - this.#meanMs();
-    if (excessMs < -CLOCK_RESTART_MS) return true;
+    if (excessMs < -CLOCK_JUMP_MS) return true;
     if (excessMs <= this.#clampMs) {
       this.#lateSinceMs = null;
       return false;
@@ -86,7 +87,7 @@ export class ArrivalEstimator {
 export const WINDOW_BEATS = 200;
 
 /** More than any path's delay varies downwards. */
-const CLOCK_RESTART_MS = 5_000;
+const CLOCK_JUMP_MS = 5_000;
 
 /** A queue of held beats drains within a moment; a row of late ones this long is the new normal. */
 const CLAMPED_ROW_MS = 5_000;

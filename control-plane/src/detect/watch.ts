@@ -65,7 +65,8 @@ export class Watch {
 
   /** Books a beat; the caller applies `heard` to the state. */
   beat(sentMs: number, receivedMs: number, receivedMonotonicMs: number): void {
-    this.#arrivals.observe(sentMs, receivedMs);
+    // The path's delay is a matter of real time, not of when we could listen.
+    this.#arrivals.observe(sentMs, receivedMonotonicMs);
     this.expectedGapMs = this.#arrivals.expectedGapMs();
     this.#graceBeatsLeft -= 1;
     this.sign(receivedMs, receivedMonotonicMs);

@@ -96,28 +96,23 @@ export class CommandDesk {
   answer(instanceId: InstanceId, message: CommandAck | CommandProgress | CommandResult): boolean {
     const open = this.#open.get(instanceId)?.get(message.commandId);
     if (open === undefined) return false;
-    switch (message.kind) {
-      case 'command-ack':
-        open.stage = 'acknowledged';
-        return true;
-      case 'command-progress':
-        open.stage = 'acknowledged';
-        open.onProgress?.(message);
-        return true;
-      case 'command-result':
-        this.#conclude(instanceId, open, message);
-        return true;
+    if (message.kind === 'command-result') {
+      this.#conclude(instanceId, open, message);
+      return true;
     }
+    open.stage = 'acknowledged';
+    if (message.kind === 'command-progress') open.onProgress?.(message);
+    return true;
   }
 
   /** Rejects every open command of the instance. */
   rejectAll(instanceId: InstanceId, error: DumontError): void {
-    for (const open of [...(this.#open.get(instanceId)?.values() ?? [])]) open.reject(error);
+    for (const open of this.#open.get(instanceId)?.values() ?? []) open.reject(error);
   }
 
   /** Rejects everything: the hub closes. */
   abortAll(): void {
-    for (const instanceId of [...this.#open.keys()]) {
+    for (const instanceId of this.#open.keys()) {
       this.rejectAll(instanceId, aborted(`commands to ${instanceId}`, 'the agent hub closes'));
     }
   }

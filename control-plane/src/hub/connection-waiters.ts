@@ -33,12 +33,12 @@ export class ConnectionWaiters {
   }
 
   connected(instanceId: InstanceId): void {
-    for (const waiter of [...(this.#waiters.get(instanceId) ?? [])]) waiter.connected();
+    for (const waiter of this.#waiters.get(instanceId) ?? []) waiter.connected();
   }
 
   abortAll(): void {
-    for (const waiters of [...this.#waiters.values()]) {
-      for (const waiter of [...waiters]) waiter.abort('the agent hub closes');
+    for (const waiters of this.#waiters.values()) {
+      for (const waiter of waiters) waiter.abort('the agent hub closes');
     }
   }
 }
