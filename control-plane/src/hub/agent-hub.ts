@@ -161,7 +161,10 @@ export class AgentHub implements AsyncDisposable {
     }
   }
 
-  /** Says goodbye to every agent, rejects what waits, and resolves when all sockets are gone. */
+  /**
+   * Says goodbye to every agent, rejects what waits, and resolves when all sockets are gone and the directory has
+   * answered what it was asked, or closeTimeoutMs have passed over that.
+   */
   async [Symbol.asyncDispose](): Promise<void> {
     this.#disposed = true;
     for (const detach of this.#detach.splice(0)) detach();
@@ -170,7 +173,16 @@ export class AgentHub implements AsyncDisposable {
     const sessions = [...this.#sessions.keys()];
     for (const session of sessions) session.end(CLOSE_CODES.goingAway, 'the control plane restarts');
     await Promise.all(sessions.map((session) => session.closed));
-    await Promise.all(this.#background);
+    await this.#drainBackground();
+  }
+
+  async #drainBackground(): Promise<void> {
+    let cancel = () => {};
+    const timeout = new Promise<void>((resolve) => {
+      cancel = this.#clock.after(this.#limits.closeTimeoutMs, resolve);
+    });
+    await Promise.race([Promise.all(this.#background), timeout]);
+    cancel();
   }
 
   #onUpgrade(request: IncomingMessage, socket: Duplex, head: Buffer): void {

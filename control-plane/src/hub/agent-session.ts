@@ -178,7 +178,7 @@ export class AgentSession {
   /** Pausing the socket does not stop frames that came in the same packet as the hello. */
   #hold(message: HeldMessage): void {
     if (this.#held.length < MAX_HELD_MESSAGES) this.#held.push(message);
-    else this.#refuseFrame(new DumontError('LIMIT', `more than ${MAX_HELD_MESSAGES} messages before the welcome`));
+    else this.#refuseFrame(new DumontError('PROTOCOL', `more than ${MAX_HELD_MESSAGES} messages before the welcome`));
   }
 
   #refuseFrame(error: DumontError): void {

@@ -1,5 +1,5 @@
 import { STANDARD_KNOBS } from '@dumont/control-plane/detect/suspicion.ts';
-import fc from 'fast-check';
+import * as fc from 'fast-check';
 import { expect, test } from 'vitest';
 import { evidence, heartbeat, monitorWorld, newInstance } from './monitor-world.ts';
 

@@ -47,10 +47,15 @@ export function monitorWorld(knobs?: SuspicionKnobs) {
   return { clock, monitor, verdicts, asked, script, beat, beatFor, course };
 }
 
-const HARD: readonly Evidence['kind'][] = ['probe-refused', 'provider-gone', 'provider-interrupted', 'provider-failed'];
+const HARD: ReadonlySet<Evidence['kind']> = new Set([
+  'probe-refused',
+  'provider-gone',
+  'provider-interrupted',
+  'provider-failed',
+]);
 
 export function evidence(kind: Evidence['kind'], atMs = 0): Evidence {
-  return { kind, hard: HARD.includes(kind), atMs };
+  return { kind, hard: HARD.has(kind), atMs };
 }
 
 export function heartbeat(monotonicMs: number, seq = 0): Heartbeat {

@@ -1,6 +1,6 @@
 import { verdictsOf, WATCH_EVENTS, WATCH_TABLE, type WatchState } from '@dumont/control-plane/detect/watch-state.ts';
 import { nextState } from '@dumont/shared/model/transition.ts';
-import fc from 'fast-check';
+import * as fc from 'fast-check';
 import { expect, test } from 'vitest';
 
 test('a commit is final whatever happens afterwards', () => {
