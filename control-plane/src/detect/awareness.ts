@@ -43,7 +43,7 @@ function isUnwell(check: SelfCheck): boolean {
 export const MAX_AWARENESS = 3;
 
 /** A loop later than this reads beats late enough to matter against a deadline of 500 ms. */
-export const MAX_HEALTHY_LAG_MS = 100;
+const MAX_HEALTHY_LAG_MS = 100;
 
 /** Below three, coincidence is likelier than a common cause. */
 const MIN_LATE_TOGETHER = 3;

@@ -269,13 +269,13 @@ export class HeartbeatMonitor implements AsyncDisposable {
 }
 
 /** Fine enough to add at most 25 ms to a detection, coarse enough to cost nothing. */
-export const SWEEP_EVERY_MS = 25;
+const SWEEP_EVERY_MS = 25;
 
 /** Ten times the fleet one process is built for; a bound on memory (about 2 KiB each). */
-export const MAX_WATCHED = 50_000;
+const MAX_WATCHED = 50_000;
 
 /** Sockets in use by probes at once, when a whole zone falls silent. */
-export const MAX_OPINIONS = 256;
+const MAX_OPINIONS = 256;
 
 /** Who fell silent longer ago is dead for its own reasons and says nothing about our hearing. */
 const LATELY_MS = 10_000;

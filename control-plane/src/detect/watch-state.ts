@@ -9,8 +9,7 @@ import type { Verdict } from './verdict.ts';
  * - `confirmed`: and nobody else vouches for it
  * - `committed`: given up for good; no longer judged
  */
-export const WATCH_STATES = ['grace', 'alive', 'suspect', 'confirmed', 'committed'] as const;
-export type WatchState = (typeof WATCH_STATES)[number];
+export type WatchState = 'grace' | 'alive' | 'suspect' | 'confirmed' | 'committed';
 
 /**
  * - `settled`: the grace is over (enough beats, or time)

@@ -12,7 +12,7 @@ import { AGENT_SOCKET_PATH, CLOSE_CODES, PROTOCOL_VERSION } from '@dumont/shared
 import { systemClock } from '@dumont/shared/util/clock.ts';
 import { WebSocket } from 'ws';
 
-export const TOKEN = 'correct-horse-battery';
+const TOKEN = 'correct-horse-battery';
 
 /** A hub on a real HTTP server whose directory admits everyone with the right token. */
 export async function hubWorld(options: Partial<AgentHubOptions> = {}) {
