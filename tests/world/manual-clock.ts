@@ -65,6 +65,11 @@ export class ManualClock implements Clock {
     this.#wallStartMs += ms;
   }
 
+  /** Lets `ms` pass while the process is stopped: no timer fires until the next `advance`. */
+  skip(ms: number): void {
+    this.#elapsedMs += ms;
+  }
+
   /** Lets `ms` pass, firing what falls due; awaits between timers so that promise chains settle. */
   async advance(ms: number): Promise<void> {
     const untilMs = this.#elapsedMs + ms;

@@ -1,0 +1,54 @@
+/**
+ * The detector's doubt in itself (after Lifeguard: A. Dadgar, J. Phillips, J. Currey, "Lifeguard: Local Health Awareness
+ * for More Accurate Failure Detection", DSN 2018): 0 when all is well, up to MAX_AWARENESS. Every deadline is stretched by
+ * (1 + level), because when many machines fall silent together, or our own loop is late, it is us.
+ */
+export interface Awareness {
+  readonly level: number;
+  /** When the level last moved, ms on the caller's monotonic clock. */
+  readonly movedAtMs: number;
+}
+
+/** What one sweep saw of ourselves. */
+export interface SelfCheck {
+  readonly nowMs: number;
+  /** Lag of our own event loop, ms. */
+  readonly loopLagMs: number;
+  /** The sweep itself came so late that we were deaf in between. */
+  readonly wasDeaf: boolean;
+  /** Instances whose beat is overdue, of those that were heard until lately. */
+  readonly lateCount: number;
+  readonly watchedCount: number;
+}
+
+export const CALM: Awareness = { level: 0, movedAtMs: Number.NEGATIVE_INFINITY };
+
+/** The level after this sweep: one up at most every 250 ms while unwell, one down for every second of health. Pure. */
+export function nextAwareness(awareness: Awareness, check: SelfCheck): Awareness {
+  const sinceMs = check.nowMs - awareness.movedAtMs;
+  if (isUnwell(check)) {
+    if (awareness.level === MAX_AWARENESS) return { level: MAX_AWARENESS, movedAtMs: check.nowMs };
+    return sinceMs >= RAISE_EVERY_MS ? { level: awareness.level + 1, movedAtMs: check.nowMs } : awareness;
+  }
+  if (awareness.level === 0 || sinceMs < LOWER_EVERY_MS) return awareness;
+  return { level: awareness.level - 1, movedAtMs: check.nowMs };
+}
+
+function isUnwell(check: SelfCheck): boolean {
+  if (check.wasDeaf || check.loopLagMs > MAX_HEALTHY_LAG_MS) return true;
+  return check.lateCount >= MIN_LATE_TOGETHER && check.lateCount >= check.watchedCount * LATE_TOGETHER_SHARE;
+}
+
+/** Four times the patience: a dead zone is still noticed within 2.4 s. */
+export const MAX_AWARENESS = 3;
+
+/** A loop later than this reads beats late enough to matter against a deadline of 500 ms. */
+const MAX_HEALTHY_LAG_MS = 100;
+
+/** Below three, coincidence is likelier than a common cause. */
+const MIN_LATE_TOGETHER = 3;
+const LATE_TOGETHER_SHARE = 0.2;
+
+/** About the time from a first missed beat to a suspicion, so that the first rise comes in time. */
+const RAISE_EVERY_MS = 250;
+const LOWER_EVERY_MS = 1_000;

@@ -1,0 +1,76 @@
+import { assertNever } from '@dumont/shared/util/assert.ts';
+import { endurance, patience, type MachineOpinion, type SuspicionKnobs } from './suspicion.ts';
+import type { Evidence } from './verdict.ts';
+import type { WatchEvent, WatchState } from './watch-state.ts';
+
+/**
+ * The next event of a watched instance that time and evidence justify now, null when nothing is due. Pure; the caller
+ * applies it to WATCH_TABLE and asks again until null.
+ */
+export function nextWatchEvent(view: WatchView): WatchEvent | null {
+  if (view.state === 'committed') return null;
+  if (isHardNow(view)) return 'hard';
+  switch (view.state) {
+    case 'grace':
+      return view.graceOver ? 'settled' : null;
+    case 'alive': {
+      const { suspectAfterMs } = patience(view.expectedGapMs, view.awareness, view.knobs);
+      return view.silenceMs >= suspectAfterMs ? 'overdue' : null;
+    }
+    case 'suspect':
+      return view.silenceMs >= currentEndurance(view).confirmAfterMs ? 'unrefuted' : null;
+    case 'confirmed':
+      return view.silenceMs >= currentEndurance(view).commitAfterMs ? 'outlasted' : null;
+    default:
+      return assertNever(view.state);
+  }
+}
+
+/** Everything a judgement depends on. */
+export interface WatchView {
+  readonly state: WatchState;
+  /** Listening time since the last sign of life, ms. */
+  readonly silenceMs: number;
+  readonly graceOver: boolean;
+  /** From the last beat to the expected next one, ms. */
+  readonly expectedGapMs: number;
+  /** COMMIT_DELAY_MS of the workspace's mode. */
+  readonly modeDelayMs: number;
+  readonly awareness: number;
+  readonly knobs: SuspicionKnobs;
+  /** The newest second opinion about this silence, null while there is none. */
+  readonly opinion: Opinion | null;
+  /** The agent's connection ended without a goodbye and it has not come back. */
+  readonly abruptlyClosed: boolean;
+  /** A person or a provider's notice said so. */
+  readonly injectedHard: boolean;
+}
+
+/** What one round of asking others came to. */
+export interface Opinion {
+  /** At least one hard piece of evidence: the machine is gone. */
+  readonly hard: boolean;
+  readonly machine: MachineOpinion;
+}
+
+/** Pure. Nobody asked, or nobody answering for the machine, is `unknown`, which is not the same as a silent machine. */
+export function opinionOf(found: readonly Evidence[]): Opinion {
+  const has = (kind: Evidence['kind']) => found.some((evidence) => evidence.kind === kind);
+  const isLost = has('probe-silent') || has('provider-unreachable');
+  const machine = has('probe-answered') ? 'answered' : isLost ? 'silent' : 'unknown';
+  return { hard: found.some((evidence) => evidence.hard), machine };
+}
+
+/**
+ * Hard findings of a second opinion count once the instance is suspect, or at once when its connection broke: a machine
+ * whose beats still flow is not dead because one port of it was closed for a moment.
+ */
+function isHardNow(view: WatchView): boolean {
+  if (view.injectedHard) return true;
+  if (view.opinion === null || !view.opinion.hard) return false;
+  return view.abruptlyClosed || view.state === 'suspect' || view.state === 'confirmed';
+}
+
+function currentEndurance(view: WatchView) {
+  return endurance(view.modeDelayMs, view.awareness, view.opinion?.machine ?? 'unknown');
+}

@@ -1,0 +1,163 @@
+import type { InstanceId } from '@dumont/shared/model/ids.ts';
+import { COMMIT_DELAY_MS, type DetectMode } from '@dumont/shared/model/policy.ts';
+import { ArrivalEstimator } from './arrival.ts';
+import type { Opinion, WatchView } from './judge.ts';
+import { patience, type SuspicionKnobs } from './suspicion.ts';
+import type { Evidence } from './verdict.ts';
+import type { WatchState } from './watch-state.ts';
+
+/** How an instance is watched. */
+export interface WatchOptions {
+  readonly mode: DetectMode;
+  /** How long silence proves nothing after the start; ends early with the third beat. */
+  readonly graceMs: number;
+  /** The agent's heartbeat period, ms; the knobs' where absent. */
+  readonly intervalMs?: number;
+}
+
+/**
+ * The detector's memory of one instance: mutable, owned by the monitor. All times are listening time (see
+ * listening-time.ts) except where a name says otherwise.
+ */
+export class Watch {
+  readonly instanceId: InstanceId;
+  readonly #knobs: SuspicionKnobs;
+  readonly #arrivals: ArrivalEstimator;
+  #modeDelayMs: number;
+  readonly #graceUntilMs: number;
+  #graceBeatsLeft = GRACE_BEATS;
+  #abruptlyClosed = false;
+  #injectedHard = false;
+  #askWanted = false;
+  #askedAtMs = Number.NEGATIVE_INFINITY;
+
+  state: WatchState = 'grace';
+  lastSignMs: number;
+  lastSignMonotonicMs: number;
+  /** Nothing can happen to it before this. */
+  dueMs: number;
+  expectedGapMs: number;
+  opinion: Opinion | null = null;
+  /** A second opinion is under way. */
+  asking = false;
+  /** Counts signs of life: an opinion that began before the newest one is void. */
+  signs = 0;
+  mistakeCount = 0;
+  avertedCount = 0;
+  readonly evidence = new Map<Evidence['kind'], Evidence>();
+
+  constructor(instanceId: InstanceId, options: WatchOptions, context: WatchContext) {
+    this.instanceId = instanceId;
+    this.#knobs = context.knobs;
+    const intervalMs = options.intervalMs ?? context.knobs.intervalMs;
+    this.#arrivals = new ArrivalEstimator({ intervalMs, clampMs: context.knobs.suspectAlphaMs });
+    this.expectedGapMs = intervalMs;
+    this.#modeDelayMs = COMMIT_DELAY_MS[options.mode];
+    this.#graceUntilMs = context.nowMs + options.graceMs;
+    this.lastSignMs = context.nowMs;
+    this.lastSignMonotonicMs = context.nowMonotonicMs;
+    this.dueMs = this.#graceUntilMs;
+  }
+
+  setMode(mode: DetectMode): void {
+    this.#modeDelayMs = COMMIT_DELAY_MS[mode];
+  }
+
+  /** Books a beat; the caller applies `heard` to the state. */
+  beat(sentMs: number, receivedMs: number, receivedMonotonicMs: number): void {
+    // The path's delay is a matter of real time, not of when we could listen.
+    this.#arrivals.observe(sentMs, receivedMonotonicMs);
+    this.expectedGapMs = this.#arrivals.expectedGapMs();
+    this.#graceBeatsLeft -= 1;
+    this.sign(receivedMs, receivedMonotonicMs);
+  }
+
+  /** Books a sign of life that is not a beat: a hello. A new connection may be a new process with a new clock. */
+  hello(receivedMs: number, receivedMonotonicMs: number): void {
+    this.#arrivals.reset();
+    this.expectedGapMs = this.#arrivals.expectedGapMs();
+    this.sign(receivedMs, receivedMonotonicMs);
+  }
+
+  /** A sign of life ends the silence and voids whatever was thought of it. */
+  sign(receivedMs: number, receivedMonotonicMs: number): void {
+    this.lastSignMs = receivedMs;
+    this.lastSignMonotonicMs = receivedMonotonicMs;
+    this.signs += 1;
+    this.opinion = null;
+    this.#abruptlyClosed = false;
+    this.#askWanted = false;
+    this.#askedAtMs = Number.NEGATIVE_INFINITY;
+    this.dueMs = this.state === 'grace' ? this.#graceUntilMs : receivedMs + this.patience(0).probeAfterMs;
+  }
+
+  /** The connection ended without a goodbye. */
+  closeAbruptly(): void {
+    this.#abruptlyClosed = true;
+    this.#hurry();
+  }
+
+  /** Adds what somebody outside found out. */
+  inject(evidence: Evidence): void {
+    this.evidence.set(evidence.kind, evidence);
+    if (evidence.hard) this.#injectedHard = true;
+    this.#hurry();
+  }
+
+  /** A second opinion begins now. */
+  beginAsking(nowMs: number): void {
+    this.asking = true;
+    this.#askWanted = false;
+    this.#askedAtMs = nowMs;
+  }
+
+  /** Asks again at the next chance when the machine answered, but so long ago that it may have died since. */
+  refreshOpinion(nowMs: number): void {
+    const isStale = this.opinion?.machine === 'answered' && nowMs - this.#askedAtMs >= FRESH_OPINION_MS;
+    if (isStale && !this.asking) this.#askWanted = true;
+  }
+
+  /** Is a second opinion due? */
+  wantsOpinion(nowMs: number, awareness: number): boolean {
+    if (this.asking || this.state === 'committed') return false;
+    if (this.#askWanted) return true;
+    if (this.state === 'grace' || nowMs - this.lastSignMs < this.patience(awareness).probeAfterMs) return false;
+    return nowMs - this.#askedAtMs >= this.#knobs.recheckEveryMs;
+  }
+
+  patience(awareness: number) {
+    return patience(this.expectedGapMs, awareness, this.#knobs);
+  }
+
+  view(nowMs: number, awareness: number): WatchView {
+    return {
+      state: this.state,
+      silenceMs: nowMs - this.lastSignMs,
+      graceOver: this.#graceBeatsLeft <= 0 || nowMs >= this.#graceUntilMs,
+      expectedGapMs: this.expectedGapMs,
+      modeDelayMs: this.#modeDelayMs,
+      awareness,
+      knobs: this.#knobs,
+      opinion: this.opinion,
+      abruptlyClosed: this.#abruptlyClosed,
+      injectedHard: this.#injectedHard,
+    };
+  }
+
+  #hurry(): void {
+    this.#askWanted = true;
+    this.dueMs = Number.NEGATIVE_INFINITY;
+  }
+}
+
+export interface WatchContext {
+  readonly knobs: SuspicionKnobs;
+  readonly nowMs: number;
+  readonly nowMonotonicMs: number;
+}
+
+/** Enough to know the rhythm. */
+const GRACE_BEATS = 3;
+
+/** Less than one probe takes: an answer younger than this would only be repeated. */
+const FRESH_OPINION_MS = 200;
