@@ -160,6 +160,8 @@ class Link {
       if (!this.#held) from.resume();
     });
     from.on('end', () => to.end());
+    // One accepted during a cut was paused until now.
+    from.resume();
   }
 
   #breakOff(): void {
