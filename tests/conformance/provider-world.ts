@@ -13,7 +13,7 @@ import { systemClock } from '@dumont/shared/util/clock.ts';
 import { seededRandom } from '@dumont/shared/util/random.ts';
 
 /** Generous: two cores may be shared with other suites. */
-export const DEADLINE_MS = 15_000;
+const DEADLINE_MS = 15_000;
 
 /** Polls until the condition gives something else than false, null or undefined, and returns that. */
 export async function eventually<Value>(
@@ -31,7 +31,7 @@ export async function eventually<Value>(
   }
 }
 
-export interface AgentHello {
+interface AgentHello {
   readonly ref: string;
   readonly pid: number;
   readonly strayPid: number;

@@ -24,8 +24,7 @@ import { continueMachine, killMachine, stopMachine, type MachineProcesses } from
  * How a machine is lost: `kill` ends every process and wipes the disk, as an outbid spot machine; `freeze` stops every
  * process, as a paused VM; `partition` takes its network away while it goes on working.
  */
-export const LOSS_KINDS = ['kill', 'freeze', 'partition'] as const;
-export type LossKind = (typeof LOSS_KINDS)[number];
+export type LossKind = 'kill' | 'freeze' | 'partition';
 
 /** What the next creates meet: a refusal, or a machine that stays in `loading` for ever. */
 export type OrderFault = 'refused' | 'stuck';

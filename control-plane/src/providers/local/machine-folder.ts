@@ -109,18 +109,22 @@ export function pathsForRef(root: string, ref: string): MachinePaths | null {
   return /^lm-[0-9a-f]{20}$/.test(ref) ? machinePaths(join(machinesFolder(root), ref)) : null;
 }
 
+/** What was ordered; null when there is no such machine. All readers throw DumontError CORRUPT for foreign content. */
 export function readRecord(paths: MachinePaths): Promise<MachineRecord | null> {
   return readJson(paths.record, recordSchema);
 }
 
+/** The host process that claimed the machine; null before. It may be dead by now. */
 export function readLeader(paths: MachinePaths): Promise<z.infer<typeof leaderSchema> | null> {
   return readJson(paths.leader, leaderSchema);
 }
 
+/** The host's last account; null before its first. */
 export function readStatus(paths: MachinePaths): Promise<HostStatus | null> {
   return readJson(paths.status, statusSchema);
 }
 
+/** Replaces the account in one step. */
 export async function writeStatus(paths: MachinePaths, status: HostStatus): Promise<void> {
   await writeJson(paths.status, status);
 }
@@ -135,6 +139,7 @@ export async function setMark(paths: MachinePaths, name: MarkName, sinceMs: numb
   await writeJsonOnce(paths.mark(name), { sinceMs });
 }
 
+/** Takes a mark back; nothing happens when it does not stand. */
 export async function clearMark(paths: MachinePaths, name: MarkName): Promise<void> {
   await rm(paths.mark(name), { force: true });
 }

@@ -104,7 +104,7 @@ export class MachineNetwork implements AsyncDisposable {
 
   #relay(agentSide: Socket): void {
     if (this.#control === null) {
-      agentSide.resetAndDestroy();
+      agentSide.destroy();
       return;
     }
     const link = new Link(agentSide, connect({ ...this.#control, allowHalfOpen: true }), () =>
@@ -148,8 +148,9 @@ class Link {
     for (const side of this.#sides) side.resume();
   }
 
+  /** Not by a reset: libuv refuses to reset a socket whose end is on its way, and it would then never close. */
   destroy(): void {
-    for (const side of this.#sides) side.resetAndDestroy();
+    for (const side of this.#sides) side.destroy();
   }
 
   #forward(from: Socket, to: Socket): void {

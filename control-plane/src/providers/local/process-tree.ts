@@ -60,7 +60,7 @@ export async function killMachine(machine: MachineProcesses, clock: Clock): Prom
 
 /** SIGSTOP to every process of the machine until all of them are stopped. */
 export async function stopMachine(machine: MachineProcesses, clock: Clock): Promise<void> {
-  await signalUntil(machine, clock, { signal: 'SIGSTOP', done: (entry) => entry.state === 'T' || isDead(entry) });
+  await signalUntil(machine, clock, { signal: 'SIGSTOP', done: isStopped });
 }
 
 /** SIGCONT to every process of the machine until none is stopped. */
@@ -76,22 +76,35 @@ export async function livePids(machine: MachineProcesses): Promise<readonly numb
 
 interface Aim {
   readonly signal: 'SIGKILL' | 'SIGSTOP' | 'SIGCONT';
-  readonly done: (entry: ProcessEntry) => boolean;
+  readonly done: (entry: ProcessEntry, signalled: boolean) => boolean;
 }
 
-/** A process may fork while it is being listed, so the aim is reached only when a whole listing finds nothing to do. */
+/**
+ * A process that forks and exits while it is being listed hides its child from that listing, so the aim counts as
+ * reached only when two listings in a row find nothing to do.
+ */
 async function signalUntil(machine: MachineProcesses, clock: Clock, aim: Aim): Promise<void> {
   const deadlineMs = clock.monotonicMs() + SIGNAL_DEADLINE_MS;
-  for (;;) {
-    const pending = (await findEntries(machine)).filter((entry) => !aim.done(entry));
-    if (pending.length === 0) return;
+  const signalled = new Set<number>();
+  let cleanListings = 0;
+  while (cleanListings < 2) {
+    const entries = await findEntries(machine);
+    const pending = entries.filter((entry) => !aim.done(entry, signalled.has(entry.pid)));
+    if (pending.length === 0) {
+      cleanListings += 1;
+      continue;
+    }
+    cleanListings = 0;
     if (clock.monotonicMs() >= deadlineMs) {
       const pids = pending.map((entry) => entry.pid).join(', ');
       throw new DumontError('PROVIDER', `${aim.signal} to machine ${machine.ref} left processes ${pids} as they were`, {
         retryable: true,
       });
     }
-    for (const entry of pending) sendSignal(entry, aim.signal);
+    for (const entry of pending) {
+      sendSignal(entry, aim.signal);
+      signalled.add(entry.pid);
+    }
     await clock.sleep(SIGNAL_POLL_MS);
   }
 }
@@ -155,6 +168,14 @@ async function findByGroup({ leader }: MachineProcesses): Promise<readonly Proce
 
 function isDead(entry: ProcessEntry): boolean {
   return entry.state === 'Z' || entry.state === 'X';
+}
+
+/**
+ * Stopped, or held in the kernel with the stop waiting for it: a parent in the middle of vfork stays there as long as
+ * its stopped child does.
+ */
+function isStopped(entry: ProcessEntry, signalled: boolean): boolean {
+  return entry.state === 'T' || isDead(entry) || (signalled && entry.state === 'D');
 }
 
 /** proc_pid_stat(5): the name in parentheses may hold anything, so fields are counted from its last parenthesis. */
