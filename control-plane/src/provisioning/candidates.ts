@@ -1,5 +1,6 @@
 import type { InstanceId } from '@dumont/shared/model/ids.ts';
 import type { Offer } from '@dumont/shared/model/offer.ts';
+import { assert } from '@dumont/shared/util/assert.ts';
 import { DumontError, isDumontError } from '@dumont/shared/util/errors.ts';
 import type {
   BootOutcome,
@@ -50,6 +51,8 @@ export class Candidates {
     if (instanceId === null) return null;
     const booted = await this.#boot(instanceId, signal);
     if (booted.kind === 'ready') return instanceId;
+    // A renter may answer an abort with "failed"; that says nothing about the machine.
+    signal.throwIfAborted();
     this.#attempts.push({ offerId, instanceId, reason: booted.reason });
     this.#release(instanceId, booted.reason);
     return null;
@@ -123,8 +126,7 @@ export class Candidates {
   }
 
   #release(instanceId: InstanceId, reason: string): void {
-    // A machine let go when the race ended may report its failure only now.
-    if (!this.#held.delete(instanceId)) return;
+    assert(this.#held.delete(instanceId), 'a machine is released once');
     this.#losers.push(instanceId);
     this.#releases.push(this.#askRelease(instanceId, reason));
   }

@@ -13,6 +13,8 @@ export interface Fate {
   readonly rentIgnoresAbort: boolean;
   readonly boot: 'ready' | 'failed' | 'throws' | 'never';
   readonly bootMs: number;
+  /** True for a wait that answers an abort with "failed" instead of rejecting. */
+  readonly bootAnswersAbort: boolean;
   readonly releaseThrows: boolean;
 }
 
@@ -22,6 +24,7 @@ export const GOOD: Fate = {
   rentIgnoresAbort: false,
   boot: 'ready',
   bootMs: 1_000,
+  bootAnswersAbort: false,
   releaseThrows: false,
 };
 
@@ -63,7 +66,12 @@ export class ScriptedRenter implements Renter {
   waitReady(instanceId: InstanceId, signal: AbortSignal): Promise<BootOutcome> {
     return this.#counted(async () => {
       const fate = this.#fate(instanceId.slice('in_'.length));
-      await this.#clock.sleep(fate.boot === 'never' ? 1e9 : fate.bootMs, signal);
+      try {
+        await this.#clock.sleep(fate.boot === 'never' ? 1e9 : fate.bootMs, signal);
+      } catch (error) {
+        if (fate.bootAnswersAbort) return { kind: 'failed', reason: 'stopped waiting' };
+        throw error;
+      }
       if (fate.boot === 'throws') throw new DumontError('PROVIDER', 'no answer about the machine');
       if (fate.boot === 'failed') return { kind: 'failed', reason: 'broken' };
       this.becameReady.push(instanceId);

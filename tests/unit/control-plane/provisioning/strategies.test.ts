@@ -75,6 +75,7 @@ const fate = fc.record<Fate>({
   rentIgnoresAbort: fc.boolean(),
   boot: fc.constantFrom('ready', 'ready', 'failed', 'throws', 'never'),
   bootMs: fc.integer({ min: 0, max: 8_000 }),
+  bootAnswersAbort: fc.boolean(),
   releaseThrows: fc.boolean(),
 });
 const script = fc.record({
