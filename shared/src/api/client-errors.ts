@@ -54,11 +54,13 @@ const REASONS: Readonly<Record<string, string>> = {
 
 /** `fetch` says only "fetch failed"; the reason is in the cause, in Node. */
 function reasonOf(error: unknown): string {
+  let reason = String(error);
   for (let current = error, depth = 0; current instanceof Error && depth < 4; current = current.cause, depth += 1) {
     const code = systemErrorCode(current);
     if (code !== undefined) return REASONS[code] ?? code;
+    reason = current.message;
   }
-  return error instanceof Error ? error.message : String(error);
+  return reason;
 }
 
 function isErrorCode(text: string): text is ErrorCode {

@@ -21,21 +21,22 @@ afterAll(async () => {
   await world[Symbol.asyncDispose]();
 });
 
-/** A request that each endpoint accepts. */
-function goodRequest(name: EndpointName): { readonly query?: string; readonly body?: unknown } {
-  switch (name) {
-    case 'provision':
-      return { body: { name: 'fresh' } };
-    case 'injectLoss':
-      return { body: { kind: 'kill' } };
-    case 'listSnapshots':
-      return { query: 'workspace=demo' };
-    case 'takeSnapshot':
-    case 'triggerFailover':
-      return { body: { workspace: 'demo' } };
-    default:
-      return {};
-  }
+interface GoodRequest {
+  readonly query?: string;
+  readonly body?: unknown;
+}
+
+/** What endpoints need to accept a request; those not named need nothing. */
+const GOOD_REQUESTS: Partial<Record<EndpointName, GoodRequest>> = {
+  provision: { body: { name: 'fresh' } },
+  injectLoss: { body: { kind: 'kill' } },
+  listSnapshots: { query: 'workspace=demo' },
+  takeSnapshot: { body: { workspace: 'demo' } },
+  triggerFailover: { body: { workspace: 'demo' } },
+};
+
+function goodRequest(name: EndpointName): GoodRequest {
+  return GOOD_REQUESTS[name] ?? {};
 }
 
 function urlOf(name: EndpointName, query?: string): string {
@@ -200,7 +201,7 @@ test('pages follow each other without a gap or a repeat', async () => {
     if (answer.next === null) break;
     cursor = answer.next;
   }
-  expect(seen).toEqual([...data.snapshotIds].reverse());
+  expect(seen).toEqual(data.snapshotIds.toReversed());
 });
 
 test('an instance shows its standing, its live facts and what it has cost', async () => {
