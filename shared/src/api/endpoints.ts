@@ -9,6 +9,7 @@ import {
   eventViewSchema,
   instanceViewSchema,
   ledgerViewSchema,
+  operationSummarySchema,
   operationViewSchema,
   snapshotViewSchema,
   workspaceViewSchema,
@@ -16,7 +17,10 @@ import {
 
 const nothing = z.strictObject({});
 /** Largest and default page of a list; `cursor` is what the page before answered as `next`. */
-const page = { limit: z.coerce.number().int().min(1).max(500).default(100), cursor: z.string().max(200).optional() };
+const page = {
+  limit: z.coerce.number<number | string>().int().min(1).max(500).default(100),
+  cursor: z.string().max(200).optional(),
+};
 const pageOf = <Item extends z.ZodType>(item: Item) => z.object({ items: z.array(item), next: z.string().nullable() });
 const accepted = z.object({ operationId: z.string(), workspaceId: z.string() });
 
@@ -192,6 +196,20 @@ export const ENDPOINTS = {
     body: nothing,
     response: failoverReportSchema,
   },
+  listOperations: {
+    method: 'GET',
+    path: '/operations',
+    summary: 'Operations, newest first, without their steps.',
+    auth: true,
+    successStatus: 200,
+    query: z.strictObject({
+      ...page,
+      workspace: z.string().optional(),
+      kind: z.enum(['provision', 'failover', 'release']).optional(),
+    }),
+    body: nothing,
+    response: pageOf(operationSummarySchema),
+  },
   getOperation: {
     method: 'GET',
     path: '/operations/:operationId',
@@ -220,7 +238,7 @@ export const ENDPOINTS = {
     successStatus: 200,
     query: z.strictObject({
       limit: page.limit,
-      after: z.coerce.number().int().min(0).default(0),
+      after: z.coerce.number<number | string>().int().min(0).default(0),
       workspace: z.string().optional(),
     }),
     body: nothing,

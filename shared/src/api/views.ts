@@ -89,6 +89,10 @@ export const operationViewSchema = z.object({
 });
 export type OperationView = z.infer<typeof operationViewSchema>;
 
+/** An operation as a list shows it. */
+export const operationSummarySchema = operationViewSchema.omit({ steps: true });
+export type OperationSummary = z.infer<typeof operationSummarySchema>;
+
 export const ledgerViewSchema = z.object({
   instanceId: z.string(),
   provider: z.string(),

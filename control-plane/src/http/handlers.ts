@@ -1,0 +1,24 @@
+import type { Handlers } from './handler.ts';
+import { eventHandlers } from './routes/events.ts';
+import { failoverHandlers } from './routes/failovers.ts';
+import { healthHandlers } from './routes/health.ts';
+import { instanceHandlers } from './routes/instances.ts';
+import { ledgerHandlers } from './routes/ledger.ts';
+import { operationHandlers } from './routes/operations.ts';
+import { snapshotHandlers } from './routes/snapshots.ts';
+import { workspaceHandlers } from './routes/workspaces.ts';
+import type { ApiServices } from './services.ts';
+
+/** Every endpoint's handler over the same services. */
+export function createHandlers(services: ApiServices): Handlers {
+  return {
+    ...healthHandlers(services),
+    ...workspaceHandlers(services),
+    ...instanceHandlers(services),
+    ...snapshotHandlers(services),
+    ...failoverHandlers(services),
+    ...operationHandlers(services),
+    ...ledgerHandlers(services),
+    ...eventHandlers(services),
+  };
+}

@@ -1,0 +1,125 @@
+import type {
+  InstanceView,
+  LedgerView,
+  OperationSummary,
+  SnapshotView,
+  WorkspaceView,
+} from '@dumont/shared/api/views.ts';
+import type { OperationId } from '@dumont/shared/model/ids.ts';
+import { costMicroUsd } from '@dumont/shared/model/money.ts';
+import type { InstanceRow } from '../store/instances.ts';
+import type { LedgerRow } from '../store/ledger.ts';
+import type { Rental } from '../store/lookups.ts';
+import type { OperationRow } from '../store/operations.ts';
+import type { SnapshotRow } from '../store/snapshots.ts';
+import type { WorkspaceRow } from '../store/workspaces.ts';
+import { standingOf } from '../workspaces/standing.ts';
+import type { FleetView } from './services.ts';
+
+/** Rows as the API shows them. Pure, given the live facts. */
+
+export function workspaceView(
+  row: WorkspaceRow,
+  facts: { readonly headCommittedAtMs: number | null; readonly movedBy: OperationId | null },
+): WorkspaceView {
+  return {
+    workspaceId: row.id,
+    name: row.name,
+    epoch: row.epoch,
+    primaryInstanceId: row.primaryInstanceId,
+    endpointInstanceId: row.endpointInstanceId,
+    headSnapshotId: row.headSnapshotId,
+    headCommittedAtMs: facts.headCommittedAtMs,
+    operationId: facts.movedBy,
+    policy: row.policy,
+    createdAtMs: row.createdAtMs,
+  };
+}
+
+export function instanceView(
+  row: InstanceRow,
+  facts: {
+    readonly workspace: WorkspaceRow;
+    readonly movedBy: OperationId | null;
+    /** Null before the provider was asked. */
+    readonly rental: Rental | null;
+    readonly fleet: FleetView;
+    readonly nowMs: number;
+  },
+): InstanceView {
+  const isConnected = facts.fleet.isConnected(row.id);
+  // The last beat of a machine that is no longer connected says nothing about now.
+  const beat = isConnected ? facts.fleet.lastBeat(row.id) : undefined;
+  return {
+    instanceId: row.id,
+    workspaceId: row.workspaceId,
+    workspaceName: facts.workspace.name,
+    role: row.role,
+    state: row.state,
+    standing: standingOf({ workspace: facts.workspace, instance: row, movedBy: facts.movedBy }),
+    connected: isConnected,
+    liveness: facts.fleet.liveness(row.id),
+    workload: beat?.workload ?? null,
+    unsavedMs: beat?.unsavedMs ?? null,
+    provider: row.offer.provider,
+    providerRef: row.providerRef,
+    machineId: row.offer.machineId,
+    gpuName: row.offer.gpuName,
+    region: row.offer.region,
+    priceMicroUsdPerHour: facts.rental?.priceMicroUsdPerHour ?? row.offer.priceMicroUsdPerHour,
+    costMicroUsd: facts.rental === null ? 0 : rentalCostMicroUsd(facts.rental, facts.nowMs),
+    requestedAtMs: row.requestedAtMs,
+    readyAtMs: row.readyAtMs,
+    goneAtMs: row.goneAtMs,
+  };
+}
+
+export function snapshotView(row: SnapshotRow, workspace: WorkspaceRow): SnapshotView {
+  return {
+    ...row.record,
+    workspaceId: row.workspaceId,
+    seq: row.seq,
+    epoch: row.epoch,
+    instanceId: row.instanceId,
+    storage: row.storage,
+    committedAtMs: row.committedAtMs,
+    isHead: workspace.headSnapshotId === row.id,
+  };
+}
+
+export function operationSummary(row: OperationRow): OperationSummary {
+  return {
+    operationId: row.id,
+    kind: row.kind,
+    workspaceId: row.workspaceId,
+    state: row.state,
+    finished: row.finishedAtMs !== null,
+    error: row.error,
+    createdAtMs: row.createdAtMs,
+    updatedAtMs: row.updatedAtMs,
+    finishedAtMs: row.finishedAtMs,
+  };
+}
+
+export function ledgerView(row: LedgerRow, nowMs: number): LedgerView {
+  return {
+    instanceId: row.instanceId,
+    provider: row.provider,
+    label: row.label,
+    providerRef: row.providerRef,
+    priceMicroUsdPerHour: row.priceMicroUsdPerHour,
+    costMicroUsd: rentalCostMicroUsd(row, nowMs),
+    requestedAtMs: row.requestedAtMs,
+    rentedAtMs: row.rentedAtMs,
+    releaseAskedAtMs: row.releaseAskedAtMs,
+    goneConfirmations: row.goneConfirmations,
+    goneAtMs: row.goneAtMs,
+    outcome: row.outcome,
+  };
+}
+
+/** From the provider's yes until proven gone, or now: what is not proven gone is counted as billed. */
+function rentalCostMicroUsd(rental: Rental, nowMs: number): number {
+  if (rental.rentedAtMs === null) return 0;
+  return costMicroUsd(rental.priceMicroUsdPerHour, (rental.goneAtMs ?? nowMs) - rental.rentedAtMs);
+}

@@ -1,0 +1,141 @@
+import { once } from 'node:events';
+import { mkdtemp, rm } from 'node:fs/promises';
+import { createServer } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { createApp } from '@dumont/control-plane/http/app.ts';
+import type { ApiServices } from '@dumont/control-plane/http/services.ts';
+import { EventFeed } from '@dumont/control-plane/live/event-feed.ts';
+import type { Database } from '@dumont/control-plane/store/database.ts';
+import { findOperation, insertOperation } from '@dumont/control-plane/store/operations.ts';
+import { openDatabase } from '@dumont/control-plane/store/open-database.ts';
+import { insertWorkspace } from '@dumont/control-plane/store/workspaces.ts';
+import type { ApiClient } from '@dumont/shared/api/client.ts';
+import { createApiClient } from '@dumont/shared/api/client.ts';
+import type { InstanceView } from '@dumont/shared/api/views.ts';
+import type { InstanceId } from '@dumont/shared/model/ids.ts';
+import { newId } from '@dumont/shared/model/ids.ts';
+import { createLogger } from '@dumont/shared/node/logger.ts';
+import type { Heartbeat } from '@dumont/shared/protocol/heartbeat.ts';
+import type { Clock } from '@dumont/shared/util/clock.ts';
+import { systemClock } from '@dumont/shared/util/clock.ts';
+import { DumontError } from '@dumont/shared/util/errors.ts';
+import { sampleReport } from './sample-data.ts';
+
+/** A call the API made on the operations port. */
+export type OperationCall =
+  | { readonly kind: 'provision'; readonly name: string }
+  | { readonly kind: 'failover'; readonly workspaceId: string; readonly reason: string }
+  | { readonly kind: 'release'; readonly instanceId: string; readonly snapshotFirst: boolean }
+  | { readonly kind: 'loss'; readonly instanceId: string; readonly how: string };
+
+/** The real application on a real socket over a real database; only the operations behind it are recorded, not run. */
+export interface ApiWorld extends AsyncDisposable {
+  readonly url: string;
+  readonly token: string;
+  readonly db: Database;
+  readonly feed: EventFeed;
+  readonly client: ApiClient;
+  readonly calls: OperationCall[];
+  readonly fleet: Map<InstanceId, { readonly liveness: InstanceView['liveness']; readonly beat: Heartbeat }>;
+  readonly services: ApiServices;
+  /** Ends the server and every connection, keeps the database. */
+  stopServing(): Promise<void>;
+}
+
+export async function startApiWorld(
+  options: { readonly clock?: Clock; readonly overrides?: Partial<ApiServices>; readonly port?: number } = {},
+): Promise<ApiWorld> {
+  const directory = await mkdtemp(join(tmpdir(), 'dumont-api-'));
+  const db = await openDatabase({ databaseUrl: undefined, dataDirectory: directory });
+  const clock = options.clock ?? systemClock;
+  const feed = new EventFeed({ db, clock });
+  const calls: OperationCall[] = [];
+  const fleet: ApiWorld['fleet'] = new Map();
+  const token = 'test-token-0123456789abcdef';
+  const services = { ...testServices({ db, clock, feed, calls, fleet, token }), ...options.overrides };
+  const server = createServer(createApp(services));
+  server.listen(options.port ?? 0, '127.0.0.1');
+  await once(server, 'listening');
+  const url = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
+  const stopServing = async () => {
+    if (!server.listening) return;
+    server.close();
+    server.closeAllConnections();
+    await once(server, 'close');
+  };
+  return {
+    url,
+    token,
+    db,
+    feed,
+    calls,
+    fleet,
+    services,
+    client: createApiClient({ baseUrl: url, token }),
+    stopServing,
+    async [Symbol.asyncDispose]() {
+      await feed[Symbol.asyncDispose]();
+      await stopServing();
+      await db[Symbol.asyncDispose]();
+      await rm(directory, { recursive: true, force: true });
+    },
+  };
+}
+
+function testServices(parts: {
+  readonly db: Database;
+  readonly clock: Clock;
+  readonly feed: EventFeed;
+  readonly calls: OperationCall[];
+  readonly fleet: ApiWorld['fleet'];
+  readonly token: string;
+}): ApiServices {
+  const { db, clock, feed, calls, fleet, token } = parts;
+  return {
+    db,
+    clock,
+    log: createLogger('api-test', 'silent'),
+    version: '0.0.0-test',
+    apiToken: token,
+    events: feed,
+    fleet: {
+      get connectedCount() {
+        return fleet.size;
+      },
+      isConnected: (instanceId) => fleet.has(instanceId),
+      liveness: (instanceId) => fleet.get(instanceId)?.liveness ?? null,
+      lastBeat: (instanceId) => fleet.get(instanceId)?.beat,
+    },
+    operations: {
+      provision: async (body) => {
+        calls.push({ kind: 'provision', name: body.name });
+        const workspaceId = newId('workspace');
+        await insertWorkspace(db, { id: workspaceId, name: body.name, policy: body.policy, atMs: clock.nowMs() });
+        return { operationId: newId('operation'), workspaceId };
+      },
+      failover: async (workspaceId, reason) => {
+        calls.push({ kind: 'failover', workspaceId, reason });
+        const id = newId('operation');
+        const atMs = clock.nowMs();
+        await insertOperation(db, { id, kind: 'failover', workspaceId, state: 'searching', data: {}, atMs });
+        return id;
+      },
+      release: (instanceId, { snapshotFirst }) => {
+        calls.push({ kind: 'release', instanceId, snapshotFirst });
+        return Promise.resolve(newId('operation'));
+      },
+    },
+    takeSnapshot: () => Promise.resolve(null),
+    failoverReport: async (failoverId) => {
+      const operation = await findOperation(db, failoverId);
+      if (operation === undefined) throw new DumontError('NOT_FOUND', `there is no failover ${failoverId}`);
+      return sampleReport(failoverId);
+    },
+    injectLoss: (instanceId, how) => {
+      calls.push({ kind: 'loss', instanceId, how });
+      return Promise.resolve();
+    },
+  };
+}
