@@ -40,5 +40,7 @@ function clampPct(value: number | null): number | null {
 }
 
 function mibToBytes(value: number | null): number | null {
-  return value === null || value < 0 ? null : Math.round(value * MIB);
+  if (value === null || value < 0) return null;
+  const bytes = Math.round(value * MIB);
+  return Number.isSafeInteger(bytes) ? bytes : null;
 }
