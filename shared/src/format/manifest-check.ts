@@ -64,7 +64,8 @@ function checkReferences(entry: Entry, byPath: ReadonlyMap<string, Entry>, chunk
       if (byPath.get(entry.target)?.type !== 'file') throw corrupt(entry.path, 'it links to what is not a file');
       return;
     case 'symlink':
-      if (entry.target.includes('\0') || !entry.target.isWellFormed()) throw corrupt(entry.path, 'its target is no path');
+      if (entry.target.includes('\0') || !entry.target.isWellFormed())
+        throw corrupt(entry.path, 'its target is no path');
       return;
     case 'dir':
       return;
