@@ -2,15 +2,16 @@ import { randomUUID } from 'node:crypto';
 import { availableParallelism, hostname, totalmem } from 'node:os';
 import { join } from 'node:path';
 import type { Logger } from '@dumont/shared/node/logger.ts';
-import type { Hello } from '@dumont/shared/protocol/hello.ts';
+import type { Command } from '@dumont/shared/protocol/command.ts';
+import type { Assignment, Hello } from '@dumont/shared/protocol/hello.ts';
 import { PROTOCOL_VERSION } from '@dumont/shared/protocol/version.ts';
 import { assertNever } from '@dumont/shared/util/assert.ts';
 import type { Clock } from '@dumont/shared/util/clock.ts';
-import { DumontError, toDumontError } from '@dumont/shared/util/errors.ts';
+import { DumontError } from '@dumont/shared/util/errors.ts';
 import type { Random } from '@dumont/shared/util/random.ts';
 import type { AgentConfig } from './config.ts';
 import { GpuSampler } from './host/gpu-sampler.ts';
-import { sampleHost } from './host/host-sampler.ts';
+import { SampleLoop } from './host/sample-loop.ts';
 import { CommandDesk } from './lease/command-desk.ts';
 import type { Duty } from './lease/duty.ts';
 import type { OpenEngine } from './lease/engine.ts';
@@ -20,11 +21,12 @@ import { StateFile } from './lease/state-file.ts';
 import { BeatBoard } from './link/beat-board.ts';
 import { ControlLink, type LinkListener } from './link/control-link.ts';
 import type { LinkEnd } from './link/link-end.ts';
+import type { LinkState } from './link/link-state.ts';
+import type { LinkTrouble } from './link/thread-messages.ts';
 import { AGENT_VERSION } from './version.ts';
 
 /** Twice per beat at the default interval, so that each beat sees a fresh sign of life. */
 const PULSE_MS = 100;
-const SAMPLE_MS = 2_000;
 /** Preemption notices leave 30 s (Google) down to a few; the last snapshot must fit with room to close. */
 const LAST_WORDS_MS = 8_000;
 
@@ -44,38 +46,12 @@ export interface AgentParts {
  */
 export async function runAgent(parts: AgentParts, signal: AbortSignal): Promise<void> {
   const { config, clock, random, log } = parts;
+  const { workspaceDir } = config;
   const stateFile = await StateFile.open(join(config.stateDir, 'agent.json'));
   const board = new BeatBoard();
-  const hearEpoch = (epoch: number) => {
-    if (epoch <= stateFile.state.highestEpoch) return;
-    stateFile.update({ highestEpoch: epoch }).catch((error: unknown) => {
-      log.error({ event: 'state-write-failed', err: error }, 'cannot remember the epoch');
-    });
-  };
-  const listener: LinkListener = {
-    state(state) {
-      log.info({ event: 'link-state', state }, 'the control link changed its state');
-      if (state === 'online') agent.duty.online();
-    },
-    trouble: (trouble) => log.warn({ event: 'link-lost', ...trouble }, 'the control link was lost'),
-    assignment(assignment, skewMs) {
-      if (skewMs !== null) log.info({ event: 'welcomed', skewMs }, 'the control plane welcomed this agent');
-      hearEpoch(assignment.epoch);
-      agent.epoch = assignment.epoch;
-      if (assignment.standing === 'fenced') {
-        agent.desk.abortAll(new DumontError('STALE_EPOCH', `fenced at epoch ${assignment.epoch}`));
-      }
-      agent.duty.assign(assignment);
-      pulse();
-    },
-    command: (command) => agent.desk.receive(command),
-    epoch(epoch) {
-      hearEpoch(epoch);
-      agent.duty.epochHeard(epoch);
-    },
-  };
-  await using gpus = new GpuSampler({ command: config.nvidiaSmi, clock, random, log });
+  const listener = new AgentListener(stateFile, log);
   const hello = helloOf(config, stateFile.state.highestEpoch);
+  await using gpus = new GpuSampler({ command: config.nvidiaSmi, clock, random, log });
   await using link = new ControlLink({ url: config.socketUrl, hello, board, clock, listener });
   await using duty = dutyOf(parts, stateFile, link);
   const desk = new CommandDesk({
@@ -83,18 +59,18 @@ export async function runAgent(parts: AgentParts, signal: AbortSignal): Promise<
     send: (message) => link.send(message),
     clock,
   });
-  // Events of the link come through the event loop, so none is delivered before this is complete.
-  const agent = { duty, desk, epoch: 0 };
-  const pulse = () =>
-    board.write({
-      epoch: agent.epoch,
-      gpuUtilPct: gpus.utilPct(),
-      unsavedMs: duty.unsavedMs(),
-      workload: duty.workloadState,
-    });
+  // Events of the link come through the event loop, so none is delivered before this.
+  listener.attach(duty, desk);
   gpus.start();
-  const cancelPulse = clock.every(PULSE_MS, pulse);
-  const sampler = new SampleLoop(parts, gpus, link);
+  const isOnline = () => link.state === 'online';
+  await using _samples = new SampleLoop({
+    workspaceDir, gpus, isOnline, clock, log,
+    send: (sample) => link.send(sample),
+  });
+  const cancelPulse = clock.every(PULSE_MS, () => {
+    const gpuUtilPct = gpus.utilPct();
+    board.write({ epoch: listener.epochNow, gpuUtilPct, unsavedMs: duty.unsavedMs(), workload: duty.workloadState });
+  });
   try {
     const end = await Promise.race([link.ended, untilAborted(signal)]);
     if (end === null) await takeLeave(duty, link, log);
@@ -102,7 +78,65 @@ export async function runAgent(parts: AgentParts, signal: AbortSignal): Promise<
   } finally {
     cancelPulse();
     desk.abortAll(new DumontError('ABORTED', 'the agent stops'));
-    await sampler[Symbol.asyncDispose]();
+  }
+}
+
+/** Hands what the link delivers to the duty and the desk, and remembers epochs. */
+class AgentListener implements LinkListener {
+  readonly #stateFile: StateFile;
+  readonly #log: Logger;
+  #duty: Duty | null = null;
+  #desk: CommandDesk | null = null;
+  #epochNow = 0;
+
+  constructor(stateFile: StateFile, log: Logger) {
+    this.#stateFile = stateFile;
+    this.#log = log;
+  }
+
+  attach(duty: Duty, desk: CommandDesk): void {
+    this.#duty = duty;
+    this.#desk = desk;
+  }
+
+  /** Epoch of the newest assignment. */
+  get epochNow(): number {
+    return this.#epochNow;
+  }
+
+  state(state: LinkState): void {
+    this.#log.info({ event: 'link-state', state }, 'the control link changed its state');
+    if (state === 'online') this.#duty?.online();
+  }
+
+  trouble(trouble: LinkTrouble): void {
+    this.#log.warn({ event: 'link-lost', ...trouble }, 'the control link was lost');
+  }
+
+  assignment(assignment: Assignment, skewMs: number | null): void {
+    if (skewMs !== null) this.#log.info({ event: 'welcomed', skewMs }, 'the control plane welcomed this agent');
+    this.#hearEpoch(assignment.epoch);
+    this.#epochNow = assignment.epoch;
+    if (assignment.standing === 'fenced') {
+      this.#desk?.abortAll(new DumontError('STALE_EPOCH', `fenced at epoch ${assignment.epoch}`));
+    }
+    this.#duty?.assign(assignment);
+  }
+
+  command(command: Command): void {
+    this.#desk?.receive(command);
+  }
+
+  epoch(epoch: number): void {
+    this.#hearEpoch(epoch);
+    this.#duty?.epochHeard(epoch);
+  }
+
+  #hearEpoch(epoch: number): void {
+    if (epoch <= this.#stateFile.state.highestEpoch) return;
+    this.#stateFile.update({ highestEpoch: epoch }).catch((error: unknown) => {
+      this.#log.error({ event: 'state-write-failed', err: error }, 'cannot remember the epoch');
+    });
   }
 }
 
@@ -143,8 +177,8 @@ function dutyOf(parts: AgentParts, stateFile: StateFile, link: ControlLink): Dut
   if (config.role === 'standby') return new StandbyDuty();
   const { workspaceDir, stateDir, workloadEnvironment } = config;
   return new GpuDuty({
-    ...{ workspaceDir, stateDir, workloadEnvironment, stateFile },
-    ...{ openEngine, link, clock, random, log },
+    workspaceDir, stateDir, workloadEnvironment, stateFile,
+    openEngine, link, clock, random, log,
   });
 }
 
@@ -169,45 +203,4 @@ function untilAborted(signal: AbortSignal): Promise<null> {
     if (signal.aborted) resolve(null);
     else signal.addEventListener('abort', () => resolve(null), { once: true });
   });
-}
-
-/** Sends a sample every two seconds while online; the first after the first beat, because its first call is slow. */
-class SampleLoop implements AsyncDisposable {
-  readonly #parts: AgentParts;
-  readonly #gpus: GpuSampler;
-  readonly #link: ControlLink;
-  readonly #cancel: () => void;
-  #running: Promise<void> | null = null;
-  #isFailing = false;
-
-  constructor(parts: AgentParts, gpus: GpuSampler, link: ControlLink) {
-    this.#parts = parts;
-    this.#gpus = gpus;
-    this.#link = link;
-    this.#cancel = parts.clock.every(SAMPLE_MS, () => {
-      if (this.#link.state !== 'online') return;
-      this.#running ??= this.#sample();
-    });
-  }
-
-  async [Symbol.asyncDispose](): Promise<void> {
-    this.#cancel();
-    await this.#running;
-  }
-
-  async #sample(): Promise<void> {
-    try {
-      const host = await sampleHost(this.#parts.config.workspaceDir);
-      this.#link.send({ kind: 'sample', gpus: [...this.#gpus.latest()], host });
-      this.#isFailing = false;
-    } catch (error) {
-      // Said once: a machine that cannot be measured today cannot be measured in two seconds either.
-      if (!this.#isFailing) {
-        this.#parts.log.warn({ event: 'sample-failed', err: toDumontError(error) }, 'cannot measure this machine');
-      }
-      this.#isFailing = true;
-    } finally {
-      this.#running = null;
-    }
-  }
 }

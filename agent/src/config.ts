@@ -16,7 +16,10 @@ const environmentSchema = z.object({
     .min(16, 'must have at least 16 characters')
     .max(256)
     .describe('Secret of this instance, given by the control plane.'),
-  DUMONT_ROLE: z.enum(AGENT_ROLES).default('gpu').describe(`What the agent is for: ${AGENT_ROLES.join(' or ')}.`),
+  DUMONT_ROLE: z
+    .enum(AGENT_ROLES)
+    .default('gpu')
+    .describe(`What the agent is for: ${AGENT_ROLES.join(' or ')}.`),
   DUMONT_WORKSPACE_DIR: z.string().min(1).default('/workspace').describe('The folder kept alive.'),
   DUMONT_STATE_DIR: z
     .string()
@@ -29,7 +32,10 @@ const environmentSchema = z.object({
     .min(1)
     .optional()
     .describe('Where this host mounts the folder of a file object store, if elsewhere than the control plane.'),
-  DUMONT_LOG_LEVEL: z.enum(LOG_LEVELS).default('info').describe(`Least severity logged: ${LOG_LEVELS.join(', ')}.`),
+  DUMONT_LOG_LEVEL: z
+    .enum(LOG_LEVELS)
+    .default('info')
+    .describe(`Least severity logged: ${LOG_LEVELS.join(', ')}.`),
 });
 
 export interface AgentConfig {

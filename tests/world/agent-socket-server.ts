@@ -119,8 +119,13 @@ export class AgentSocketServer implements AsyncDisposable {
     this.send({ kind: 'assign', assignment: this.assignment });
   }
 
-  /** Sends a command and waits for its result. */
+  /** Sends a command to the agent, once it beats, and waits for its result. */
   async run(action: Action, commandId = newId('command'), withinMs = 20_000): Promise<CommandResult['outcome']> {
+    await eventually('an agent beats', () => {
+      return this.arrivals.some(({ message, connection }) => {
+        return connection === this.connectionCount && message.kind === 'heartbeat';
+      });
+    });
     this.send({ kind: 'command', commandId, action });
     const result = await eventually(
       `result of ${action.name}`,

@@ -1,8 +1,7 @@
 import type { GpuSample } from '@dumont/shared/protocol/heartbeat.ts';
 
 /** The fields asked of nvidia-smi, in the order {@link parseNvidiaSmiLine} reads them. */
-export const NVIDIA_SMI_QUERY =
-  'index,name,utilization.gpu,memory.used,memory.total,temperature.gpu,power.draw';
+export const NVIDIA_SMI_QUERY = 'index,name,utilization.gpu,memory.used,memory.total,temperature.gpu,power.draw';
 
 const FIELD_COUNT = NVIDIA_SMI_QUERY.split(',').length;
 const MIB = 1_048_576;

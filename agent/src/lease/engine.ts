@@ -16,13 +16,19 @@ export interface WorkOptions {
   readonly signal: AbortSignal;
 }
 
-export type CreateOutcome = { readonly kind: 'unchanged' } | { readonly kind: 'created'; readonly record: SnapshotRecord };
+/** `tornPaths` changed while they were read, so their newest content is in no snapshot yet. */
+export type CreateOutcome = { readonly tornPaths: readonly string[] } & (
+  | { readonly kind: 'unchanged' }
+  | { readonly kind: 'created'; readonly record: SnapshotRecord }
+);
 
 /** Snapshots and restores of one workspace with one storage grant; what the agent needs of the snapshot engine. */
 export interface WorkspaceEngine extends AsyncDisposable {
   ignoreRules(): Promise<WatchIgnore>;
   /** Uploads the difference to `parent`; the caller commits. The result holds everything written before the call. */
-  create(options: WorkOptions & { readonly epoch: number; readonly parent: SnapshotRef | null }): Promise<CreateOutcome>;
+  create(
+    options: WorkOptions & { readonly epoch: number; readonly parent: SnapshotRef | null },
+  ): Promise<CreateOutcome>;
   /** Makes the workspace folder equal to the snapshot; idempotent, resumable. */
   restore(options: WorkOptions & { readonly snapshot: SnapshotRef }): Promise<Omit<RestoreResult, 'hookMs'>>;
 }

@@ -40,6 +40,11 @@ export interface PublisherOptions {
   readonly log: Logger;
 }
 
+interface Published {
+  readonly record: SnapshotRecord | null;
+  readonly tornPaths: readonly string[];
+}
+
 /**
  * Publishes snapshots of a primary while there is something unsaved: one at a time, at most one per interval, each
  * committed by the control plane before it counts. Ends for good at {@link stop} or when fenced.
@@ -156,10 +161,10 @@ export class Publisher {
     const mark = dirty.take();
     this.#takenSinceMs = mark?.sinceMonotonicMs ?? null;
     try {
-      const record = await this.#createAndCommit(options);
-      if (mark !== null && record !== null && record.tornPaths.length > 0) {
-        // Their newest content is in no snapshot yet.
-        dirty.restore({ ...mark, paths: new Set(record.tornPaths) });
+      const { record, tornPaths } = await this.#createAndCommit(options);
+      if (tornPaths.length > 0) {
+        const sinceMonotonicMs = mark?.sinceMonotonicMs ?? this.#lastStartMs;
+        dirty.restore({ sinceMonotonicMs, paths: new Set(tornPaths) });
       }
       return record;
     } catch (error) {
@@ -169,12 +174,13 @@ export class Publisher {
     }
   }
 
-  async #createAndCommit(options: WorkOptions): Promise<SnapshotRecord | null> {
+  async #createAndCommit(options: WorkOptions): Promise<Published> {
     const { engine, epoch, commit, log } = this.#options;
     for (let staleParents = 0; staleParents < MAX_STALE_PARENTS; staleParents += 1) {
       options.signal.throwIfAborted();
       const outcome = await engine.create({ ...options, epoch, parent: this.#head });
-      if (outcome.kind === 'unchanged') return null;
+      const { tornPaths } = outcome;
+      if (outcome.kind === 'unchanged') return { record: null, tornPaths };
       const { record } = outcome;
       options.signal.throwIfAborted();
       const verdict = await commit({ epoch, snapshot: record }, options.signal);
@@ -186,7 +192,7 @@ export class Publisher {
             { event: 'snapshot-committed', snapshotId, seq: verdict.seq, epoch, newBytes: record.newBytes },
             'a snapshot was committed',
           );
-          return record;
+          return { record, tornPaths };
         }
         case 'stale-parent':
           this.#head = verdict.head;

@@ -1,5 +1,4 @@
 import type { InstanceId } from '@dumont/shared/model/ids.ts';
-import type { StorageGrant } from '@dumont/shared/protocol/storage-grant.ts';
 import type { Clock } from '@dumont/shared/util/clock.ts';
 import type { Random } from '@dumont/shared/util/random.ts';
 import { restoreSnapshot } from '../restore/restorer.ts';
@@ -24,7 +23,8 @@ export function storeEngine(options: StoreEngineOptions): OpenEngine {
   const { config, clock, random, toolVersion } = options;
   const root = config.workspaceDir;
   return async ({ workspaceId, storage }) => {
-    const store = await openStore(grantOnThisHost(storage, config.fileStoreMount), { clock, random });
+    const mount = config.fileStoreMount === null ? {} : { fileMount: config.fileStoreMount };
+    const store = await openStore(storage, { clock, random, ...mount });
     const writerId = config.instanceId;
     const snapshotter = new Snapshotter({ store, root, workspaceId, writerId, clock, toolVersion });
     return {
@@ -34,9 +34,4 @@ export function storeEngine(options: StoreEngineOptions): OpenEngine {
       [Symbol.asyncDispose]: () => store[Symbol.asyncDispose](),
     };
   };
-}
-
-/** A folder store may be mounted elsewhere than on the control plane. */
-export function grantOnThisHost(grant: StorageGrant, fileStoreMount: string | null): StorageGrant {
-  return grant.kind === 'file' && fileStoreMount !== null ? { ...grant, path: fileStoreMount } : grant;
 }

@@ -41,7 +41,9 @@ export async function runHook(options: HookOptions): Promise<void> {
     child.once('error', (error) => {
       reject(new DumontError('IO', `cannot start the hook in ${workspaceDir}: ${error.message}`, { cause: error }));
     });
-    child.once('exit', (code, name) => resolve(code === 0 ? null : name === null ? `exit code ${code}` : `signal ${name}`));
+    child.once('exit', (code, name) =>
+      resolve(code === 0 ? null : name === null ? `exit code ${code}` : `signal ${name}`),
+    );
   });
   const waiting = new AbortController();
   const cutOff = clock.sleep(timeoutMs, AbortSignal.any([signal, waiting.signal])).then(

@@ -144,7 +144,14 @@ export class WorkspaceWatcher implements AsyncDisposable {
     const { clock, log, root } = this.#options;
     const intervalMs = this.#options.fallbackIntervalMs ?? FALLBACK_INTERVAL_MS;
     log.warn(
-      { event: 'watch-failed', root, code: systemErrorCode(error) ?? null, err: error, intervalMs, hint: hintFor(error) },
+      {
+        event: 'watch-failed',
+        root,
+        code: systemErrorCode(error) ?? null,
+        err: error,
+        intervalMs,
+        hint: hintFor(error),
+      },
       'cannot watch the workspace: it is rescanned periodically instead',
     );
     this.#closeWatcher();
@@ -166,7 +173,8 @@ export class WorkspaceWatcher implements AsyncDisposable {
 }
 
 function hintFor(error: unknown): string {
-  switch (systemErrorCode(error)) {
+  const code = systemErrorCode(error) ?? '';
+  switch (code) {
     case 'ENOSPC':
       return 'The inotify watch limit is used up: sysctl fs.inotify.max_user_watches=1048576, or ignore large folders in .dumontignore.';
     case 'EMFILE':

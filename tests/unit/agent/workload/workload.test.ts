@@ -19,9 +19,9 @@ const environment = { PATH: process.env['PATH'] ?? '' };
 async function workloadIn(path: string, logLimitBytes?: number) {
   const states: string[] = [];
   const workload = new Workload({
-    ...{ workspaceDir: path, stateDir: path, environment, clock: systemClock, random: seededRandom(1) },
-    ...{ log: createLogger('test', 'silent'), onState: (state: string) => states.push(state) },
-    ...{ restart: { baseMs: 20, capMs: 40 } },
+    workspaceDir: path, stateDir: path, environment, clock: systemClock, random: seededRandom(1),
+    log: createLogger('test', 'silent'), onState: (state: string) => states.push(state),
+    restart: { baseMs: 20, capMs: 40 },
     ...(logLimitBytes === undefined ? {} : { logLimitBytes }),
   });
   const end = async () => {
@@ -62,7 +62,9 @@ test('a command that fails before it is stable is an error with its last words, 
   await using folder = await tempFolder();
   await using run = await workloadIn(folder.path);
   const command = 'echo "no such model"; exit 3';
-  await expect(run.workload.start({ command, restart: true }, { stableMs: 5_000, signal: never })).rejects.toMatchObject({
+  await expect(
+    run.workload.start({ command, restart: true }, { stableMs: 5_000, signal: never }),
+  ).rejects.toMatchObject({
     code: 'UNAVAILABLE',
     message: expect.stringMatching(/exit code 3.*no such model/) as string,
   });
@@ -150,8 +152,8 @@ test('a command that cannot be started is an error', async () => {
   await using folder = await tempFolder();
   const missing = join(folder.path, 'missing');
   const workload = new Workload({
-    ...{ workspaceDir: missing, stateDir: folder.path, environment, clock: systemClock, random: seededRandom(1) },
-    ...{ log: createLogger('test', 'silent'), onState: () => {} },
+    workspaceDir: missing, stateDir: folder.path, environment, clock: systemClock, random: seededRandom(1),
+    log: createLogger('test', 'silent'), onState: () => {},
   });
   const start = workload.start({ command: 'true', restart: true }, { stableMs: 0, signal: never });
   await expect(start).rejects.toMatchObject({ code: 'IO', message: expect.stringContaining(missing) as string });
