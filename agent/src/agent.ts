@@ -64,7 +64,11 @@ export async function runAgent(parts: AgentParts, signal: AbortSignal): Promise<
   gpus.start();
   const isOnline = () => link.state === 'online';
   await using _samples = new SampleLoop({
-    workspaceDir, gpus, isOnline, clock, log,
+    workspaceDir,
+    gpus,
+    isOnline,
+    clock,
+    log,
     send: (sample) => link.send(sample),
   });
   const cancelPulse = clock.every(PULSE_MS, () => {
@@ -177,8 +181,15 @@ function dutyOf(parts: AgentParts, stateFile: StateFile, link: ControlLink): Dut
   if (config.role === 'standby') return new StandbyDuty();
   const { workspaceDir, stateDir, workloadEnvironment } = config;
   return new GpuDuty({
-    workspaceDir, stateDir, workloadEnvironment, stateFile,
-    openEngine, link, clock, random, log,
+    workspaceDir,
+    stateDir,
+    workloadEnvironment,
+    stateFile,
+    openEngine,
+    link,
+    clock,
+    random,
+    log,
   });
 }
 

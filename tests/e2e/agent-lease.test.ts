@@ -7,18 +7,20 @@ import { expect, test } from 'vitest';
 import { type AgentHost, AgentProcess, isRunning, makeHost } from '../world/agent-process.ts';
 import { AgentSocketServer, testAssignment } from '../world/agent-socket-server.ts';
 import { eventually } from '../world/eventually.ts';
-import { tempFolder } from '../world/temp-folder.ts';
+import { makeTempFolder } from '../world/temp-folder.ts';
 
 const TICKER: Workload = { command: 'echo up >> starts; exec sleep 600', restart: true };
 
 async function world(change: Partial<Assignment> = {}) {
-  const folder = await tempFolder();
+  const folder = await makeTempFolder();
   const store = join(folder.path, 'store');
   await mkdir(store);
   const server = await AgentSocketServer.start(testAssignment(store, { standing: 'primary', ...change }));
   const host = await makeHost(folder.path);
   return {
-    folder, server, host,
+    folder,
+    server,
+    host,
     async [Symbol.asyncDispose]() {
       await server[Symbol.asyncDispose]();
       await folder[Symbol.asyncDispose]();

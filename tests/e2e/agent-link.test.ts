@@ -5,12 +5,12 @@ import { expect, test } from 'vitest';
 import { AgentProcess, makeHost } from '../world/agent-process.ts';
 import { AgentSocketServer, testAssignment } from '../world/agent-socket-server.ts';
 import { eventually } from '../world/eventually.ts';
-import { tempFolder } from '../world/temp-folder.ts';
+import { makeTempFolder } from '../world/temp-folder.ts';
 
 const POLICY = { heartbeatIntervalMs: 200, snapshotIntervalMs: 300 };
 
 test('beats go on at their interval while the main thread is stuck for two seconds, and say that it is', async () => {
-  await using folder = await tempFolder();
+  await using folder = await makeTempFolder();
   await using server = await AgentSocketServer.start(testAssignment(folder.path, { policy: POLICY }));
   const entry = join(import.meta.dirname, '../world/blockable-agent.ts');
   await using agent = new AgentProcess(server, { ...(await makeHost(folder.path)), entry });
@@ -27,7 +27,7 @@ test('beats go on at their interval while the main thread is stuck for two secon
 });
 
 test('samples of the host follow the first beat', async () => {
-  await using folder = await tempFolder();
+  await using folder = await makeTempFolder();
   await using server = await AgentSocketServer.start(testAssignment(folder.path, { policy: POLICY }));
   await using _ = new AgentProcess(server, await makeHost(folder.path));
   const sample = await server.waitFor('sample');
@@ -36,7 +36,7 @@ test('samples of the host follow the first beat', async () => {
 });
 
 test('a wrong token ends the agent with a clear message', async () => {
-  await using folder = await tempFolder();
+  await using folder = await makeTempFolder();
   await using server = await AgentSocketServer.start(testAssignment(folder.path));
   const refused = { code: 'UNAUTHORIZED', message: 'unknown instance or wrong token', hint: 'rent it anew' } as const;
   server.refusal = { refused, closeCode: CLOSE_CODES.unauthorized };
@@ -47,7 +47,7 @@ test('a wrong token ends the agent with a clear message', async () => {
 });
 
 test('a released agent ends in good order', async () => {
-  await using folder = await tempFolder();
+  await using folder = await makeTempFolder();
   await using server = await AgentSocketServer.start(testAssignment(folder.path));
   await using agent = new AgentProcess(server, await makeHost(folder.path));
   await server.waitFor('heartbeat');
@@ -56,7 +56,7 @@ test('a released agent ends in good order', async () => {
 });
 
 test('nonsense from the control plane is named in the log and the agent comes back', async () => {
-  await using folder = await tempFolder();
+  await using folder = await makeTempFolder();
   await using server = await AgentSocketServer.start(testAssignment(folder.path));
   await using agent = new AgentProcess(server, await makeHost(folder.path));
   await server.waitFor('heartbeat');
@@ -67,7 +67,7 @@ test('nonsense from the control plane is named in the log and the agent comes ba
 });
 
 test('a standby connects, beats and refuses work', async () => {
-  await using folder = await tempFolder();
+  await using folder = await makeTempFolder();
   await using server = await AgentSocketServer.start(testAssignment(folder.path, { standing: 'standby' }));
   const host = await makeHost(folder.path);
   await using _ = new AgentProcess(server, { ...host, env: { DUMONT_ROLE: 'standby' } });

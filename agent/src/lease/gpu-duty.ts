@@ -225,8 +225,16 @@ export class GpuDuty implements Duty {
     const isOnline = () => link.state === 'online';
     const dirty = this.#watcher;
     this.#publisher = new Publisher({
-      engine, dirty, commit, isOnline, epoch, head, intervalMs,
-      clock, random, log,
+      engine,
+      dirty,
+      commit,
+      isOnline,
+      epoch,
+      head,
+      intervalMs,
+      clock,
+      random,
+      log,
     });
     this.#publisherKey = key;
     this.#abandonedSinceMs = null;

@@ -55,13 +55,25 @@ export class TargetFolder {
 
   /** Makes a folder that can be written to for now; {@link finishDir} gives it its mode. */
   async makeDir(entry: DirEntry, existing: BigIntStats | undefined): Promise<void> {
+    const path = this.absolute(entry.path);
     try {
-      if (existing === undefined) await mkdir(this.absolute(entry.path), 0o700);
-      else if ((existing.mode & 0o700n) !== 0o700n) {
-        await chmod(this.absolute(entry.path), Number(existing.mode & 0o7777n) | 0o700);
-      }
+      const found = existing ?? (await this.#makeUnlessThere(entry.path));
+      if (found === null || (found.mode & 0o700n) === 0o700n) return;
+      await chmod(path, Number(found.mode & 0o7777n) | 0o700);
     } catch (error) {
-      throw toDumontError(error, 'IO', `making the folder ${this.absolute(entry.path)}`);
+      throw toDumontError(error, 'IO', `making the folder ${path}`);
+    }
+  }
+
+  /** Null when it was made; a survey misses folders inside one that may not be entered. */
+  async #makeUnlessThere(path: string): Promise<BigIntStats | null> {
+    try {
+      await mkdir(this.absolute(path), 0o700);
+      return null;
+    } catch (error) {
+      const stats = systemErrorCode(error) === 'EEXIST' ? await this.#look(path) : null;
+      if (stats?.isDirectory() === true) return stats;
+      throw error;
     }
   }
 
@@ -162,7 +174,7 @@ export class TargetFolder {
       return await lstat(this.absolute(path), { bigint: true });
     } catch (error) {
       const code = systemErrorCode(error);
-      if (code === 'ENOENT' || code === 'ENOTDIR') return null;
+      if (code === 'ENOENT' || code === 'ENOTDIR' || code === 'EACCES') return null;
       throw new DumontError('IO', `looking at ${this.absolute(path)}: ${String(error)}`, { cause: error });
     }
   }

@@ -6,7 +6,7 @@ import { systemClock } from '@dumont/shared/util/clock.ts';
 import { seededRandom } from '@dumont/shared/util/random.ts';
 import { expect, test } from 'vitest';
 import { eventually } from '../../../world/eventually.ts';
-import { tempFolder } from '../../../world/temp-folder.ts';
+import { makeTempFolder } from '../../../world/temp-folder.ts';
 
 /** Stands in for the driver's tool, which needs a GPU: prints lines recorded from one, then does as told. */
 async function fakeDriverTool(folder: string, lines: readonly string[], then: string): Promise<string> {
@@ -28,7 +28,7 @@ function samplerOf(command: string): GpuSampler {
 }
 
 test('samples stream from one process, ordered by index', async () => {
-  await using folder = await tempFolder();
+  await using folder = await makeTempFolder();
   await using sampler = samplerOf(await fakeDriverTool(folder.path, TWO_GPUS, 'exec sleep 60'));
   sampler.start();
   await eventually('both GPUs are known', () => sampler.latest().length === 2);
@@ -37,7 +37,7 @@ test('samples stream from one process, ordered by index', async () => {
 });
 
 test('a machine without the tool has no GPUs, and a tool installed later is found', async () => {
-  await using folder = await tempFolder();
+  await using folder = await makeTempFolder();
   const path = join(folder.path, 'nvidia-smi');
   await using sampler = samplerOf(path);
   sampler.start();
@@ -48,7 +48,7 @@ test('a machine without the tool has no GPUs, and a tool installed later is foun
 });
 
 test('a tool that dies is started again, and until it answers nothing old is reported', async () => {
-  await using folder = await tempFolder();
+  await using folder = await makeTempFolder();
   const path = await fakeDriverTool(folder.path, TWO_GPUS, 'sleep 0.2; exit 9');
   await using sampler = samplerOf(path);
   sampler.start();

@@ -36,9 +36,17 @@ class Recorder implements LinkListener {
 
 function hello(): Hello {
   return {
-    kind: 'hello', protocolVersion: 1, agentVersion: '0.0.0', role: 'gpu', lastEpoch: 0,
-    instanceId: newId('instance'), token: 'a-token-for-tests', bootId: 'boot-0001',
-    hostname: 'here', cpuCount: 1, memoryBytes: 1,
+    kind: 'hello',
+    protocolVersion: 1,
+    agentVersion: '0.0.0',
+    role: 'gpu',
+    lastEpoch: 0,
+    instanceId: newId('instance'),
+    token: 'a-token-for-tests',
+    bootId: 'boot-0001',
+    hostname: 'here',
+    cpuCount: 1,
+    memoryBytes: 1,
   };
 }
 
@@ -51,8 +59,17 @@ function connect(server: AgentSocketServer) {
 
 function record(): SnapshotRecord {
   return {
-    snapshotId: newId('snapshot'), manifestKey: 'manifests/x', manifestHash: 'a'.repeat(64), parentId: null,
-    startedAtMs: 1, createMs: 1, fileCount: 1, totalBytes: 1, newBytes: 1, storedBytes: 1, tornPaths: [],
+    snapshotId: newId('snapshot'),
+    manifestKey: 'manifests/x',
+    manifestHash: 'a'.repeat(64),
+    parentId: null,
+    startedAtMs: 1,
+    createMs: 1,
+    fileCount: 1,
+    totalBytes: 1,
+    newBytes: 1,
+    storedBytes: 1,
+    tornPaths: [],
   };
 }
 

@@ -6,7 +6,10 @@ import { eventually } from '../../../world/eventually.ts';
 test('a command name with spaces and parentheses does not shift the fields', () => {
   const tail = '1 4321 4321 0 -1 4194304 1 0 0 0 0 0 0 0 20 0 1 0 987654 1 2 3';
   expect(parseProcessStat(`4321 (a) b (c)) S ${tail}`)).toEqual({
-    pid: 4321, groupId: 4321, startTicks: 987_654, isZombie: false,
+    pid: 4321,
+    groupId: 4321,
+    startTicks: 987_654,
+    isZombie: false,
   });
   expect(parseProcessStat(`4321 (x) Z ${tail}`)?.isZombie).toBe(true);
 });

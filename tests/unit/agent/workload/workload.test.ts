@@ -10,7 +10,7 @@ import { systemClock } from '@dumont/shared/util/clock.ts';
 import { seededRandom } from '@dumont/shared/util/random.ts';
 import { expect, test } from 'vitest';
 import { eventually } from '../../../world/eventually.ts';
-import { tempFolder } from '../../../world/temp-folder.ts';
+import { makeTempFolder } from '../../../world/temp-folder.ts';
 
 const never = new AbortController().signal;
 const environment = { PATH: process.env['PATH'] ?? '' };
@@ -19,8 +19,13 @@ const environment = { PATH: process.env['PATH'] ?? '' };
 async function workloadIn(path: string, logLimitBytes?: number) {
   const states: string[] = [];
   const workload = new Workload({
-    workspaceDir: path, stateDir: path, environment, clock: systemClock, random: seededRandom(1),
-    log: createLogger('test', 'silent'), onState: (state: string) => states.push(state),
+    workspaceDir: path,
+    stateDir: path,
+    environment,
+    clock: systemClock,
+    random: seededRandom(1),
+    log: createLogger('test', 'silent'),
+    onState: (state: string) => states.push(state),
     restart: { baseMs: 20, capMs: 40 },
     ...(logLimitBytes === undefined ? {} : { logLimitBytes }),
   });
@@ -37,7 +42,7 @@ async function lines(path: string): Promise<string[]> {
 }
 
 test('a command that stays up is started in the workspace folder, with its output in the log', async () => {
-  await using folder = await tempFolder();
+  await using folder = await makeTempFolder();
   await using run = await workloadIn(folder.path);
   const { workload, states } = run;
   const command = 'pwd; echo "dir $DUMONT_WORKSPACE_DIR"; echo oops >&2; exec sleep 60';
@@ -48,7 +53,7 @@ test('a command that stays up is started in the workspace folder, with its outpu
 });
 
 test('starting twice leaves one copy', async () => {
-  await using folder = await tempFolder();
+  await using folder = await makeTempFolder();
   await using run = await workloadIn(folder.path);
   const spec = { command: 'echo one; exec sleep 60', restart: true };
   await Promise.all([
@@ -59,7 +64,7 @@ test('starting twice leaves one copy', async () => {
 });
 
 test('a command that fails before it is stable is an error with its last words, and is tried again meanwhile', async () => {
-  await using folder = await tempFolder();
+  await using folder = await makeTempFolder();
   await using run = await workloadIn(folder.path);
   const command = 'echo "no such model"; exit 3';
   await expect(
@@ -73,7 +78,7 @@ test('a command that fails before it is stable is an error with its last words, 
 });
 
 test('without restart a failure is final', async () => {
-  await using folder = await tempFolder();
+  await using folder = await makeTempFolder();
   await using run = await workloadIn(folder.path);
   const start = run.workload.start({ command: 'exit 1', restart: false }, { stableMs: 5_000, signal: never });
   await expect(start).rejects.toMatchObject({ code: 'UNAVAILABLE' });
@@ -81,7 +86,7 @@ test('without restart a failure is final', async () => {
 });
 
 test('a command that ends well is not started again', async () => {
-  await using folder = await tempFolder();
+  await using folder = await makeTempFolder();
   await using run = await workloadIn(folder.path);
   await run.workload.start({ command: 'echo done', restart: true }, { stableMs: 5_000, signal: never });
   await eventually('it exited', () => run.workload.state === 'exited');
@@ -90,7 +95,7 @@ test('a command that ends well is not started again', async () => {
 });
 
 test('a stop ends children, grandchildren in sessions of their own, and what ignores SIGTERM', async () => {
-  await using folder = await tempFolder();
+  await using folder = await makeTempFolder();
   await using run = await workloadIn(folder.path);
   const command = "trap '' TERM; sleep 61 & setsid sleep 62 & echo ready; while :; do sleep 0.1; done";
   await run.workload.start({ command, restart: true }, { stableMs: 0, signal: never });
@@ -103,7 +108,7 @@ test('a stop ends children, grandchildren in sessions of their own, and what ign
 });
 
 test('the time to stop in good order is granted', async () => {
-  await using folder = await tempFolder();
+  await using folder = await makeTempFolder();
   await using run = await workloadIn(folder.path);
   const command = "trap 'sleep 0.2; echo saved; exit 0' TERM; echo ready; while :; do sleep 0.05; done";
   await run.workload.start({ command, restart: true }, { stableMs: 0, signal: never });
@@ -113,7 +118,7 @@ test('the time to stop in good order is granted', async () => {
 });
 
 test('what a killed supervisor left running is ended before a new copy starts', async () => {
-  await using folder = await tempFolder();
+  await using folder = await makeTempFolder();
   const child = spawn(process.execPath, [join(import.meta.dirname, 'supervise.ts'), folder.path], { stdio: 'ignore' });
   const left = await leftover(folder.path, child);
   expect(await readProcess(left)).not.toBeNull();
@@ -124,7 +129,7 @@ test('what a killed supervisor left running is ended before a new copy starts', 
 });
 
 test('a pid that now belongs to someone else is left alone', async () => {
-  await using folder = await tempFolder();
+  await using folder = await makeTempFolder();
   const stranger = spawn('sleep', ['60'], { detached: true, stdio: 'ignore' });
   const pid = stranger.pid ?? 0;
   try {
@@ -138,7 +143,7 @@ test('a pid that now belongs to someone else is left alone', async () => {
 });
 
 test('a log that grew past its bound is rotated once and the command goes on writing', async () => {
-  await using folder = await tempFolder();
+  await using folder = await makeTempFolder();
   await using run = await workloadIn(folder.path, 10_000);
   const command = 'while :; do echo 0123456789012345678901234567890123456789; sleep 0.001; done';
   await run.workload.start({ command, restart: true }, { stableMs: 0, signal: never });
@@ -149,11 +154,16 @@ test('a log that grew past its bound is rotated once and the command goes on wri
 });
 
 test('a command that cannot be started is an error', async () => {
-  await using folder = await tempFolder();
+  await using folder = await makeTempFolder();
   const missing = join(folder.path, 'missing');
   const workload = new Workload({
-    workspaceDir: missing, stateDir: folder.path, environment, clock: systemClock, random: seededRandom(1),
-    log: createLogger('test', 'silent'), onState: () => {},
+    workspaceDir: missing,
+    stateDir: folder.path,
+    environment,
+    clock: systemClock,
+    random: seededRandom(1),
+    log: createLogger('test', 'silent'),
+    onState: () => {},
   });
   const start = workload.start({ command: 'true', restart: true }, { stableMs: 0, signal: never });
   await expect(start).rejects.toMatchObject({ code: 'IO', message: expect.stringContaining(missing) as string });
@@ -162,7 +172,7 @@ test('a command that cannot be started is an error', async () => {
 });
 
 test('a hook runs to its end; a failing one is an error with its last words; a slow one is ended', async () => {
-  await using folder = await tempFolder();
+  await using folder = await makeTempFolder();
   const logPath = join(folder.path, 'log');
   const hook = { workspaceDir: folder.path, environment, logPath, clock: systemClock, signal: never };
   await runHook({ ...hook, command: 'echo warm > cache' });

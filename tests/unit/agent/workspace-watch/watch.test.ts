@@ -7,7 +7,7 @@ import { createLogger } from '@dumont/shared/node/logger.ts';
 import { systemClock } from '@dumont/shared/util/clock.ts';
 import { expect, test } from 'vitest';
 import { eventually } from '../../../world/eventually.ts';
-import { tempFolder } from '../../../world/temp-folder.ts';
+import { makeTempFolder } from '../../../world/temp-folder.ts';
 
 interface Watched {
   readonly watcher: WorkspaceWatcher;
@@ -42,7 +42,7 @@ async function seeDirty(watcher: WorkspaceWatcher, path: string): Promise<Set<st
 }
 
 test('everything is dirty at the start, because nobody knows what happened before', async () => {
-  await using folder = await tempFolder();
+  await using folder = await makeTempFolder();
   const { watcher, firstDirtyCount } = await watchFolder(folder.path);
   await using _ = watcher;
   expect(firstDirtyCount).toBe(1);
@@ -51,7 +51,7 @@ test('everything is dirty at the start, because nobody knows what happened befor
 });
 
 test('writes, new folders, renames and removals become dirty; ignored paths do not', async () => {
-  await using folder = await tempFolder();
+  await using folder = await makeTempFolder();
   await writeFile(join(folder.path, 'old'), '1');
   const { watcher } = await watchFolder(folder.path);
   await using _ = watcher;
@@ -71,7 +71,7 @@ test('writes, new folders, renames and removals become dirty; ignored paths do n
 });
 
 test('the first change after a take is announced once', async () => {
-  await using folder = await tempFolder();
+  await using folder = await makeTempFolder();
   const watched = await watchFolder(folder.path);
   await using _ = watched.watcher;
   watched.watcher.take();
@@ -81,7 +81,7 @@ test('the first change after a take is announced once', async () => {
 });
 
 test('more changes than the bound turn into everything', async () => {
-  await using folder = await tempFolder();
+  await using folder = await makeTempFolder();
   const { watcher } = await watchFolder(folder.path, 10);
   await using _ = watcher;
   watcher.take();
@@ -100,7 +100,7 @@ const canLimit = await run('unshare', ['-r', 'sh', '-c', 'echo 3 > /proc/sys/use
 );
 
 test.runIf(canLimit)('when the system has no watches left, everything is called dirty periodically', async () => {
-  await using folder = await tempFolder();
+  await using folder = await makeTempFolder();
   for (let index = 0; index < 10; index += 1) await mkdir(join(folder.path, `d${index}`));
   const script = join(import.meta.dirname, 'watch-without-inotify.ts');
   const command = `echo 3 > /proc/sys/user/max_inotify_watches; exec "${process.execPath}" "${script}" "${folder.path}"`;
