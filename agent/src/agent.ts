@@ -82,6 +82,7 @@ export async function runAgent(parts: AgentParts, signal: AbortSignal): Promise<
   } finally {
     cancelPulse();
     desk.abortAll(new DumontError('ABORTED', 'the agent stops'));
+    await desk.settled();
   }
 }
 

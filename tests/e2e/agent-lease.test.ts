@@ -228,3 +228,15 @@ test('the workload sees its folder but not the secrets of the agent', async () =
   expect(seen).toContain('MINE=kept');
   expect(seen).not.toMatch(/DUMONT_AGENT_TOKEN|SNAPSHOT_PASSWORD|S3_APPLICATION_KEY/);
 });
+
+test('a folder store mounted elsewhere on this host is found there', async () => {
+  await using here = await world();
+  const { server, host } = here;
+  const { storage } = server.assignment;
+  if (storage.kind !== 'file') throw new Error('the test world keeps its store in a folder');
+  server.assignment = { ...server.assignment, storage: { ...storage, path: '/on/the/control/plane' } };
+  await writeFile(join(host.workspaceDir, 'a'), 'one');
+  await using _ = new AgentProcess(server, { ...host, env: { DUMONT_FILE_STORE_MOUNT: storage.path } });
+  const commit = await server.waitFor('snapshot-commit');
+  expect((await readFile(join(storage.path, commit.snapshot.manifestKey))).length).toBeGreaterThan(0);
+});

@@ -137,12 +137,13 @@ export class GpuDuty implements Duty {
 
   async lastWords(withinMs: number): Promise<void> {
     const publisher = this.#publisher;
-    if (publisher === null || publisher.unsavedSinceMs === null) return;
+    if (publisher === null || publisher.isStopped) return;
     const { clock, log } = this.#options;
     const cancel = clock.after(withinMs, () => {
       void publisher.stop(new DumontError('TIMEOUT', `the last snapshot did not finish within ${withinMs} ms`));
     });
     try {
+      // Also when nothing seems dirty: the watcher is a few milliseconds behind the writes.
       const record = await publisher.publishNow();
       log.info({ event: 'last-snapshot', snapshotId: record?.snapshotId ?? null }, 'everything is safe');
     } catch (error) {

@@ -52,13 +52,12 @@ export class StateFile {
 
   /** Changes the state at once and on disk when the promise resolves; without a difference nothing is written. */
   update(change: Partial<AgentState>): Promise<void> {
-    const next = { ...this.#state, ...change };
-    if (JSON.stringify(next) === JSON.stringify(this.#state)) return this.#writing;
-    this.#state = next;
-    this.#writing = this.#writing.then(
-      () => this.#write(next),
-      () => this.#write(next),
-    );
+    const changed = { ...this.#state, ...change };
+    if (JSON.stringify(changed) === JSON.stringify(this.#state)) return this.#writing;
+    this.#state = changed;
+    const write = () => this.#write(changed);
+    // A write that failed is its caller's matter; the next one is tried all the same.
+    this.#writing = this.#writing.then(write, write);
     return this.#writing;
   }
 

@@ -122,7 +122,7 @@ export class ControlLink implements AsyncDisposable {
 
   #post(order: ToLink): void {
     // After the thread has ended, posting is a no-op.
-    this.#worker.postMessage(order);
+    this.#worker.postMessage(order, []);
   }
 
   #onEvent(event: FromLink): void {

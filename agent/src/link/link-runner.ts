@@ -17,8 +17,10 @@ import type { FromLink, LinkTrouble } from './thread-messages.ts';
 
 /** A fleet must not storm a control plane that restarts, and one agent must be back within seconds. */
 export const RECONNECT = { baseMs: 100, capMs: 5_000 } as const;
-/** Acks come about once a second; five missed ones mean that nobody is there. */
+/** Acks answer beats, about once a second; five missed ones mean that nobody is there. */
 export const ACK_SILENCE_MS = 5_000;
+/** Where beats are rarer than that, so are acks. */
+const ACK_SILENCE_BEATS = 3;
 /** TCP, TLS and WebSocket handshakes are four round trips; then the welcome is one database read. */
 export const HANDSHAKE_TIMEOUT_MS = 3_000;
 export const WELCOME_TIMEOUT_MS = 5_000;
@@ -178,7 +180,7 @@ export class LinkRunner {
   #beat(): void {
     const nowMs = this.#options.clock.monotonicMs();
     const silenceMs = nowMs - this.#lastAckMs;
-    if (silenceMs > ACK_SILENCE_MS) {
+    if (silenceMs > Math.max(ACK_SILENCE_MS, ACK_SILENCE_BEATS * this.#heartbeatIntervalMs)) {
       this.#lose({ doing: 'beat', message: `no heartbeat-ack for ${Math.round(silenceMs)} ms: half-open connection` });
       return;
     }
