@@ -77,7 +77,7 @@ export function agentEnvironmentTable(): string {
   const width = Math.max(...rows.map((row) => row.name.length));
   return rows
     .map((row) => {
-      const fallback = row.defaultText === '' ? '' : ` [${row.defaultText}]`;
+      const fallback = row.defaultText === '' ? '' : ` [${row.defaultText.replace(/^\((.*)\)$/, '$1')}]`;
       return `  ${row.name.padEnd(width)}  ${row.description}${fallback}`;
     })
     .join('\n');

@@ -20,7 +20,7 @@ test('beats go on at their interval while the main thread is stuck for two secon
   await server.waitFor('heartbeat', before + 15);
   const beats = server.arrivals.filter(({ message }) => message.kind === 'heartbeat').slice(before, before + 15);
   const gaps = beats.slice(1).map((beat, index) => beat.atMs - (beats[index]?.atMs ?? 0));
-  expect(Math.max(...gaps)).toBeLessThan(400);
+  expect(Math.max(...gaps)).toBeLessThan(600);
   const lags = beats.map(({ message }) => (message.kind === 'heartbeat' ? message.mainLagMs : 0));
   expect(Math.max(...lags)).toBeGreaterThan(1_400);
   await eventually('it recovers', () => (server.of('heartbeat').at(-1)?.mainLagMs ?? 1) === 0);

@@ -70,7 +70,7 @@ export class AgentProcess implements AsyncDisposable {
   async workloadPid(): Promise<number> {
     return eventually('a workload is recorded', async () => {
       const text = await readFile(join(this.#host.stateDir, 'workload.pid'), 'utf8').catch(() => null);
-      return text === null ? null : (JSON.parse(text) as { readonly pid: number }).pid;
+      return text === null ? null : (JSON.parse(text) as { readonly pid: number }).pid || null;
     });
   }
 
@@ -84,8 +84,10 @@ export class AgentProcess implements AsyncDisposable {
     await this.crash();
     const text = await readFile(join(this.#host.stateDir, 'workload.pid'), 'utf8').catch(() => null);
     if (text === null) return;
+    const { pid } = JSON.parse(text) as { readonly pid: number };
+    if (pid === 0) return;
     try {
-      process.kill(-(JSON.parse(text) as { readonly pid: number }).pid, 'SIGKILL');
+      process.kill(-pid, 'SIGKILL');
     } catch {
       // It ended by itself.
     }

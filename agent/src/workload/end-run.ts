@@ -28,7 +28,7 @@ async function processesOf(run: RunRecord): Promise<readonly number[]> {
   const rows = await listProcesses();
   const leader = rows.find((row) => row.pid === run.pid);
   // A pid is not given out again while a group of that number lives, so without a leader the group is still ours.
-  const isOurGroup = leader === undefined || leader.startTicks === run.startTicks;
+  const isOurGroup = run.pid > 0 && (leader === undefined || leader.startTicks === run.startTicks);
   const pids = await Promise.all(
     rows.map(async (row) => {
       if (row.pid === process.pid) return [];

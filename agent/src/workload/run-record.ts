@@ -4,8 +4,8 @@ import { systemErrorCode, toDumontError } from '@dumont/shared/util/errors.ts';
 import { writeFileAtomic } from '../host/write-file-atomic.ts';
 
 const runRecordSchema = z.object({
-  /** The leader of the workload's process group. */
-  pid: z.int().min(2),
+  /** The leader of the workload's process group; 0 while it is being started. */
+  pid: z.int().min(0),
   startTicks: z.number(),
   /** Value of DUMONT_WORKLOAD_RUN in the environment of every process of this run. */
   runId: z.string().min(8).max(64),

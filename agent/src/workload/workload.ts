@@ -132,6 +132,8 @@ export class Workload implements AsyncDisposable {
     const runId = randomUUID();
     await using log = await openLog(this.logPath);
     try {
+      // Recorded before it exists: should the agent die in between, the mark in its environment still finds it.
+      await writeRunRecord(this.#recordPath, { pid: 0, startTicks: 0, runId });
       const child = spawn('/bin/sh', ['-c', spec.command], {
         cwd: workspaceDir,
         env: { ...environment, DUMONT_WORKSPACE_DIR: workspaceDir, [RUN_VARIABLE]: runId },

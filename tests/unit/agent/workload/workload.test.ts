@@ -3,7 +3,7 @@ import { once } from 'node:events';
 import { readFile, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { runHook } from '@dumont/agent/workload/hook.ts';
-import { listProcesses, readProcess } from '@dumont/agent/workload/process-table.ts';
+import { hasEnvironment, listProcesses, readProcess } from '@dumont/agent/workload/process-table.ts';
 import { Workload } from '@dumont/agent/workload/workload.ts';
 import { createLogger } from '@dumont/shared/node/logger.ts';
 import { systemClock } from '@dumont/shared/util/clock.ts';
@@ -128,6 +128,19 @@ test('what a killed supervisor left running is ended before a new copy starts', 
   expect(run.workload.pid).not.toBe(left);
 });
 
+test('a copy whose pid was never recorded, because the agent died while starting it, is found by its mark', async () => {
+  await using folder = await makeTempFolder();
+  const runId = 'run-00000001';
+  const env = { ...environment, DUMONT_WORKLOAD_RUN: runId };
+  const child = spawn('sleep', ['60'], { env, detached: true, stdio: 'ignore' });
+  await eventually('it carries the mark', () => hasEnvironment(child.pid ?? 0, 'DUMONT_WORKLOAD_RUN', runId));
+  const gone = once(child, 'exit');
+  await writeFile(join(folder.path, 'workload.pid'), JSON.stringify({ pid: 0, startTicks: 0, runId }));
+  await using run = await workloadIn(folder.path);
+  await run.workload.start({ command: 'exec sleep 60', restart: true }, { stableMs: 0, signal: never });
+  expect(await gone).toEqual([null, 'SIGTERM']);
+});
+
 test('a pid that now belongs to someone else is left alone', async () => {
   await using folder = await makeTempFolder();
   const stranger = spawn('sleep', ['60'], { detached: true, stdio: 'ignore' });
@@ -196,7 +209,7 @@ async function commandLine(pid: number): Promise<string> {
 async function leftover(folder: string, supervisor: ChildProcess): Promise<number> {
   const pid = await eventually('the first copy runs', async () => {
     const text = await readFile(join(folder, 'workload.pid'), 'utf8').catch(() => null);
-    return text === null ? null : (JSON.parse(text) as { pid: number }).pid;
+    return text === null ? null : (JSON.parse(text) as { readonly pid: number }).pid || null;
   });
   const gone = once(supervisor, 'exit');
   supervisor.kill('SIGKILL');
