@@ -1,0 +1,110 @@
+import { formatBytes } from '@dumont/shared/util/units.ts';
+import type { Entry } from '@dumont/shared/format/manifest.ts';
+import { verifySnapshot } from '../restore/verify.ts';
+import { findSnapshot, listSnapshots } from '../snapshot/catalogue.ts';
+import { readManifest } from '../snapshot/manifest-store.ts';
+import {
+  EXIT,
+  HELP_FLAG,
+  JSON_FLAG,
+  openNamedStore,
+  STORE_HELP,
+  WORKSPACE_FLAG,
+  workspaceOf,
+  type Command,
+} from './command.ts';
+
+const FROM_FLAG = { value: 'store', required: true, help: STORE_HELP };
+const SNAPSHOT_FLAG = { value: 'id', help: '`latest` (default), an id or the beginning of one.' };
+
+/** `snapshots --from <store>` */
+export const snapshotsCommand: Command = {
+  spec: {
+    name: 'snapshots',
+    positionals: [],
+    summary: 'Lists the snapshots a store holds, oldest first.',
+    flags: { from: FROM_FLAG, workspace: WORKSPACE_FLAG, json: JSON_FLAG, help: HELP_FLAG },
+  },
+  async run(args, { signal }) {
+    await using store = await openNamedStore(args.required('from'));
+    const workspaceId = workspaceOf(args);
+    const snapshots = await listSnapshots(store, workspaceId, { signal });
+    const rows = snapshots.map((one) => `${one.snapshotId}  epoch ${one.epoch}  seq ${one.seq}  by ${one.writerId}`);
+    return {
+      json: { workspaceId, snapshots },
+      text: rows.length === 0 ? `no snapshots of workspace ${workspaceId}` : rows.join('\n'),
+      exitCode: EXIT.done,
+    };
+  },
+};
+
+/** `verify --from <store>` */
+export const verifyCommand: Command = {
+  spec: {
+    name: 'verify',
+    positionals: [],
+    summary: 'Checks that a snapshot can be restored, without restoring it.',
+    flags: {
+      from: FROM_FLAG,
+      snapshot: SNAPSHOT_FLAG,
+      'read-data': { help: 'Fetch and check every chunk, not only the structure.' },
+      workspace: WORKSPACE_FLAG,
+      json: JSON_FLAG,
+      help: HELP_FLAG,
+    },
+  },
+  async run(args, { progress, signal }) {
+    await using store = await openNamedStore(args.required('from'));
+    const search = { workspaceId: workspaceOf(args), name: args.text('snapshot') ?? 'latest' };
+    const snapshot = await findSnapshot(store, search, { signal });
+    const outcome = await verifySnapshot({
+      store,
+      snapshot,
+      readData: args.isSet('read-data'),
+      onProgress: (state) => progress.update('verify', state),
+      signal,
+    });
+    const isGood = outcome.problemCount === 0;
+    const looked = `${outcome.fileCount} files, ${outcome.chunkCount} chunks in ${outcome.packCount} packs`;
+    const text = isGood
+      ? `${snapshot.snapshotId} is good: ${looked}, ${formatBytes(outcome.bytesRead)} read`
+      : `${snapshot.snapshotId} is damaged, ${outcome.problemCount} problems:\n${outcome.problems.join('\n')}`;
+    const json = { kind: isGood ? 'good' : 'damaged', snapshotId: snapshot.snapshotId, ...outcome };
+    return { json, text, exitCode: isGood ? EXIT.done : EXIT.failed };
+  },
+};
+
+/** `ls --from <store>` */
+export const lsCommand: Command = {
+  spec: {
+    name: 'ls',
+    positionals: [],
+    summary: 'Lists what a snapshot holds.',
+    flags: { from: FROM_FLAG, snapshot: SNAPSHOT_FLAG, workspace: WORKSPACE_FLAG, json: JSON_FLAG, help: HELP_FLAG },
+  },
+  async run(args, { signal }) {
+    await using store = await openNamedStore(args.required('from'));
+    const search = { workspaceId: workspaceOf(args), name: args.text('snapshot') ?? 'latest' };
+    const snapshot = await findSnapshot(store, search, { signal });
+    const { manifest } = await readManifest(store, snapshot, { signal });
+    const entries = manifest.entries.map((entry) => {
+      if (entry.type !== 'file') return entry;
+      const { chunks, ...rest } = entry;
+      return { ...rest, chunkCount: chunks.length };
+    });
+    return {
+      json: { snapshotId: snapshot.snapshotId, entries },
+      text: manifest.entries.map(row).join('\n'),
+      exitCode: EXIT.done,
+    };
+  },
+};
+
+/** Names are shown as they are, but for control characters, which could drive a terminal. */
+function row(entry: Entry): string {
+  const size = entry.type === 'file' ? formatBytes(entry.size) : '-';
+  const mode = entry.type === 'hardlink' ? '' : entry.mode.toString(8).padStart(4, '0');
+  const target = entry.type === 'symlink' || entry.type === 'hardlink' ? ` -> ${entry.target}` : '';
+  const name = `${entry.path}${target}`.replaceAll(/\p{Cc}/gu, '\uFFFD');
+  return `${entry.type.padEnd(8)} ${mode.padEnd(4)} ${size.padStart(9)}  ${name}`;
+}

@@ -1,0 +1,52 @@
+import { formatBytes, formatDuration } from '@dumont/shared/util/units.ts';
+import { findSnapshot } from '../snapshot/catalogue.ts';
+import { restoreSnapshot } from '../restore/restorer.ts';
+import {
+  EXIT,
+  HELP_FLAG,
+  JSON_FLAG,
+  openNamedStore,
+  STORE_HELP,
+  WORKSPACE_FLAG,
+  workspaceOf,
+  type Command,
+} from './command.ts';
+
+/** `restore --from <store> --to <dir>` */
+export const restoreCommand: Command = {
+  spec: {
+    name: 'restore',
+    positionals: [],
+    summary: 'Restores a snapshot into a folder; what is there already is not fetched again.',
+    flags: {
+      from: { value: 'store', required: true, help: STORE_HELP },
+      to: { value: 'dir', required: true, help: 'Folder to restore into; made when absent.' },
+      snapshot: { value: 'id', help: '`latest` (default), an id or the beginning of one.' },
+      include: { value: 'glob', help: 'Only paths that match, and what lies below them.' },
+      delete: { help: 'Remove what the snapshot does not hold; ignored paths stay.' },
+      workspace: WORKSPACE_FLAG,
+      json: JSON_FLAG,
+      help: HELP_FLAG,
+    },
+  },
+  async run(args, { clock, progress, signal }) {
+    await using store = await openNamedStore(args.required('from'));
+    const search = { workspaceId: workspaceOf(args), name: args.text('snapshot') ?? 'latest' };
+    const outcome = await restoreSnapshot({
+      store,
+      snapshot: await findSnapshot(store, search, { signal }),
+      target: args.required('to'),
+      clock,
+      include: args.text('include'),
+      deleteExtra: args.isSet('delete'),
+      onProgress: (state) => progress.update('restore', state),
+      signal,
+    });
+    const { snapshotId, fileCount, keptFileCount, bytesFetched, bytesWritten, totalMs, removedCount } = outcome;
+    const text =
+      `restored ${snapshotId}: ${fileCount} files, ${keptFileCount} of them there already; ` +
+      `${formatBytes(bytesFetched)} fetched, ${formatBytes(bytesWritten)} written, ${removedCount} removed ` +
+      `in ${formatDuration(totalMs)}`;
+    return { json: { kind: 'restored', ...outcome }, text, exitCode: EXIT.done };
+  },
+};

@@ -1,0 +1,108 @@
+import { realpath } from 'node:fs/promises';
+import { resolve, sep } from 'node:path';
+import { DumontError, toDumontError } from '@dumont/shared/util/errors.ts';
+import { formatBytes, formatDuration } from '@dumont/shared/util/units.ts';
+import { findLatest } from '../snapshot/catalogue.ts';
+import { Snapshotter, type SnapshotOutcome } from '../snapshot/snapshotter.ts';
+import { grantFromUrl } from '../storage/store-url.ts';
+import {
+  EXIT,
+  HELP_FLAG,
+  JSON_FLAG,
+  openNamedStore,
+  STORE_HELP,
+  WORKSPACE_FLAG,
+  workspaceOf,
+  type Command,
+} from './command.ts';
+
+/** Recorded in manifests as the tool's version. */
+const TOOL_VERSION = '0.1.0';
+/** Snapshots made by hand have no lease; any epoch of a control plane is above theirs. */
+const STANDALONE_EPOCH = 0;
+const STANDALONE_WRITER = 'standalone';
+const MAX_SHOWN = 20;
+
+/** `snapshot <dir> --to <store>` */
+export const snapshotCommand: Command = {
+  spec: {
+    name: 'snapshot',
+    positionals: ['dir'],
+    summary: 'Takes a snapshot of a folder; only what changed since the last one is uploaded.',
+    flags: {
+      to: { value: 'store', required: true, help: STORE_HELP },
+      workspace: WORKSPACE_FLAG,
+      json: JSON_FLAG,
+      help: HELP_FLAG,
+    },
+  },
+  async run(args, { clock, progress, signal }) {
+    const workspaceId = workspaceOf(args);
+    const root = await openFolder(args.positionals[0] ?? '');
+    await refuseStoreInside(root, args.required('to'));
+    await using store = await openNamedStore(args.required('to'));
+    const writerId = STANDALONE_WRITER;
+    const snapshotter = new Snapshotter({ store, root, workspaceId, writerId, clock, toolVersion: TOOL_VERSION });
+    const begunMs = clock.monotonicMs();
+    const parent = await findLatest(store, workspaceId, { signal });
+    const outcome = await snapshotter.create({
+      epoch: STANDALONE_EPOCH,
+      parent,
+      onProgress: (state) => progress.update('snapshot', state),
+      signal,
+    });
+    const totalMs = clock.monotonicMs() - begunMs;
+    const { tornPaths } = outcome;
+    const leftOut = outcome.skipped.filter((one) => one.kind !== 'special');
+    const flaws = { tornPaths, skipped: outcome.skipped };
+    const json =
+      outcome.kind === 'unchanged'
+        ? { kind: outcome.kind, workspaceId, snapshotId: parent?.snapshotId ?? null, totalMs, ...flaws }
+        : { kind: outcome.kind, workspaceId, ...outcome.record, ...outcome.stats, totalMs, ...flaws };
+    return {
+      json,
+      text: describe(outcome, parent?.snapshotId),
+      exitCode: tornPaths.length + leftOut.length > 0 ? EXIT.flawed : EXIT.done,
+    };
+  },
+};
+
+async function openFolder(dir: string): Promise<string> {
+  try {
+    return await realpath(dir);
+  } catch (error) {
+    throw toDumontError(error, 'IO', `opening the folder ${resolve(dir)}`);
+  }
+}
+
+/** A store inside the folder would be part of each next snapshot of it, without end. */
+async function refuseStoreInside(root: string, url: string): Promise<void> {
+  const grant = grantFromUrl(url, process.env);
+  if (grant.kind !== 'file') return;
+  const path = await realpath(grant.path).catch(() => grant.path);
+  if (path !== root && !path.startsWith(root + sep)) return;
+  throw new DumontError('USAGE', `the store ${path} lies inside the folder ${root}`, {
+    field: 'to',
+    hint: 'Keep the store outside the folder it holds snapshots of.',
+  });
+}
+
+function describe(outcome: SnapshotOutcome, parentId: string | undefined): string {
+  const lines: string[] = [];
+  if (outcome.kind === 'unchanged') {
+    lines.push(`nothing changed since ${parentId ?? 'the last snapshot'}`);
+  } else {
+    const { snapshotId, fileCount, totalBytes, newBytes, storedBytes, createMs } = outcome.record;
+    lines.push(
+      `snapshot ${snapshotId}: ${fileCount} files, ${formatBytes(totalBytes)}; ` +
+        `${formatBytes(newBytes)} new, ${formatBytes(storedBytes)} stored in ${formatDuration(createMs)}`,
+    );
+  }
+  const flaws = [
+    ...outcome.tornPaths.map((path) => `changed while being read: ${JSON.stringify(path)}`),
+    ...outcome.skipped.map((one) => `not in the snapshot: ${JSON.stringify(one.path)} (${one.reason})`),
+  ];
+  lines.push(...flaws.slice(0, MAX_SHOWN));
+  if (flaws.length > MAX_SHOWN) lines.push(`and ${flaws.length - MAX_SHOWN} more; --json lists all`);
+  return lines.join('\n');
+}

@@ -1,0 +1,101 @@
+import { describeEnvironment, readEnvironment } from '@dumont/shared/node/config.ts';
+import { LOG_LEVELS, type LogLevel } from '@dumont/shared/node/logger.ts';
+import type { InstanceId } from '@dumont/shared/model/ids.ts';
+import { AGENT_ROLES, type AgentRole } from '@dumont/shared/model/instance.ts';
+import { instanceIdSchema } from '@dumont/shared/protocol/primitives.ts';
+import { AGENT_SOCKET_PATH } from '@dumont/shared/protocol/version.ts';
+import { z } from 'zod';
+
+const environmentSchema = z.object({
+  DUMONT_CONTROL_URL: z
+    .url({ protocol: /^(?:ws|http)s?$/, error: 'must be a ws://, wss://, http:// or https:// URL' })
+    .describe('Base URL of the control plane.'),
+  DUMONT_INSTANCE_ID: instanceIdSchema.describe('Id of this instance, given by the control plane.'),
+  DUMONT_AGENT_TOKEN: z
+    .string()
+    .min(16, 'must have at least 16 characters')
+    .max(256)
+    .describe('Secret of this instance, given by the control plane.'),
+  DUMONT_ROLE: z
+    .enum(AGENT_ROLES)
+    .default('gpu')
+    .describe(`What the agent is for: ${AGENT_ROLES.join(' or ')}.`),
+  DUMONT_WORKSPACE_DIR: z.string().min(1).default('/workspace').describe('The folder kept alive.'),
+  DUMONT_STATE_DIR: z
+    .string()
+    .min(1)
+    .default('/var/lib/dumont-agent')
+    .describe("The agent's own files: its state and the workload's log."),
+  DUMONT_NVIDIA_SMI: z.string().min(1).default('nvidia-smi').describe('Name or path of nvidia-smi.'),
+  DUMONT_FILE_STORE_MOUNT: z
+    .string()
+    .min(1)
+    .optional()
+    .describe('Where this host mounts the folder of a file object store, if elsewhere than the control plane.'),
+  DUMONT_LOG_LEVEL: z
+    .enum(LOG_LEVELS)
+    .default('info')
+    .describe(`Least severity logged: ${LOG_LEVELS.join(', ')}.`),
+});
+
+export interface AgentConfig {
+  /** Full URL of the agent socket. */
+  readonly socketUrl: string;
+  readonly instanceId: InstanceId;
+  readonly role: AgentRole;
+  readonly workspaceDir: string;
+  readonly stateDir: string;
+  readonly nvidiaSmi: string;
+  readonly fileStoreMount: string | null;
+  readonly logLevel: LogLevel;
+  /** What the user's command sees: the agent's own environment without its secrets. */
+  readonly workloadEnvironment: Readonly<Record<string, string>>;
+  /** Apart from the rest, so that logging the configuration cannot leak it. */
+  readonly secrets: { readonly token: string };
+}
+
+/** @throws {DumontError} USAGE naming every variable at fault. */
+export function readAgentConfig(environment: Readonly<Record<string, string | undefined>>): AgentConfig {
+  const env = readEnvironment(environmentSchema, environment);
+  return {
+    socketUrl: socketUrlOf(env.DUMONT_CONTROL_URL),
+    instanceId: env.DUMONT_INSTANCE_ID,
+    role: env.DUMONT_ROLE,
+    workspaceDir: env.DUMONT_WORKSPACE_DIR,
+    stateDir: env.DUMONT_STATE_DIR,
+    nvidiaSmi: env.DUMONT_NVIDIA_SMI,
+    fileStoreMount: env.DUMONT_FILE_STORE_MOUNT ?? null,
+    logLevel: env.DUMONT_LOG_LEVEL,
+    workloadEnvironment: withoutSecrets(environment),
+    secrets: { token: env.DUMONT_AGENT_TOKEN },
+  };
+}
+
+/** The table of variables for `--help`. */
+export function agentEnvironmentTable(): string {
+  const rows = describeEnvironment(environmentSchema);
+  const width = Math.max(...rows.map((row) => row.name.length));
+  return rows
+    .map((row) => {
+      const fallback = row.defaultText === '' ? '' : ` [${row.defaultText.replace(/^\((.*)\)$/, '$1')}]`;
+      return `  ${row.name.padEnd(width)}  ${row.description}${fallback}`;
+    })
+    .join('\n');
+}
+
+/** The agent socket's URL: `http` becomes `ws`, the path is appended to the base's own. */
+export function socketUrlOf(controlUrl: string): string {
+  const url = new URL(controlUrl);
+  url.protocol = url.protocol.replace('http', 'ws');
+  url.pathname = url.pathname.replace(/\/$/, '') + AGENT_SOCKET_PATH;
+  return url.href;
+}
+
+const SECRET_NAMES = /^(?:DUMONT_AGENT_TOKEN|SNAPSHOT_PASSWORD|(?:S3|B2|R2|WASABI|MINIO)_(?:KEY_ID|APPLICATION_KEY))$/;
+
+function withoutSecrets(environment: Readonly<Record<string, string | undefined>>): Record<string, string> {
+  const kept = Object.entries(environment).flatMap(([name, value]) =>
+    value === undefined || SECRET_NAMES.test(name) ? [] : [[name, value] as const],
+  );
+  return Object.fromEntries(kept);
+}

@@ -1,0 +1,37 @@
+import type { RestoreResult } from '@dumont/shared/protocol/command.ts';
+import type { Assignment } from '@dumont/shared/protocol/hello.ts';
+import type { SnapshotRecord, SnapshotRef } from '@dumont/shared/protocol/snapshot-record.ts';
+import type { WatchIgnore } from '../workspace/watch.ts';
+
+/** Work done so far; totals may grow while the work discovers more. */
+export interface WorkProgress {
+  readonly doneBytes: number;
+  readonly totalBytes: number;
+  readonly doneFiles: number;
+  readonly totalFiles: number;
+}
+
+export interface WorkOptions {
+  readonly onProgress: (progress: WorkProgress) => void;
+  readonly signal: AbortSignal;
+}
+
+/** `tornPaths` changed while they were read, so their newest content is in no snapshot yet. */
+export type CreateOutcome = { readonly tornPaths: readonly string[] } & (
+  | { readonly kind: 'unchanged' }
+  | { readonly kind: 'created'; readonly record: SnapshotRecord }
+);
+
+/** Snapshots and restores of one workspace with one storage grant; what the agent needs of the snapshot engine. */
+export interface WorkspaceEngine extends AsyncDisposable {
+  ignoreRules(): Promise<WatchIgnore>;
+  /** Uploads the difference to `parent`; the caller commits. The result holds everything written before the call. */
+  create(
+    options: WorkOptions & { readonly epoch: number; readonly parent: SnapshotRef | null },
+  ): Promise<CreateOutcome>;
+  /** Makes the workspace folder equal to the snapshot; idempotent, resumable. */
+  restore(options: WorkOptions & { readonly snapshot: SnapshotRef }): Promise<Omit<RestoreResult, 'hookMs'>>;
+}
+
+/** Opens the engine for an assignment's workspace and storage. */
+export type OpenEngine = (assignment: Pick<Assignment, 'workspaceId' | 'storage'>) => Promise<WorkspaceEngine>;

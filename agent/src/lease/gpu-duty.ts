@@ -1,0 +1,346 @@
+import { mkdir } from 'node:fs/promises';
+import type { Workload as WorkloadSpec } from '@dumont/shared/model/policy.ts';
+import type { Logger } from '@dumont/shared/node/logger.ts';
+import type { Action, ActionResult } from '@dumont/shared/protocol/command.ts';
+import type { WorkloadState } from '@dumont/shared/protocol/heartbeat.ts';
+import type { Assignment } from '@dumont/shared/protocol/hello.ts';
+import type { SnapshotRef } from '@dumont/shared/protocol/snapshot-record.ts';
+import { assertNever } from '@dumont/shared/util/assert.ts';
+import type { Clock } from '@dumont/shared/util/clock.ts';
+import { DumontError, toDumontError } from '@dumont/shared/util/errors.ts';
+import type { Random } from '@dumont/shared/util/random.ts';
+import type { ControlLink } from '../link/control-link.ts';
+import { runHook } from '../workload/hook.ts';
+import { Workload } from '../workload/workload.ts';
+import { WorkspaceWatcher } from '../workspace/watch.ts';
+import type { Duty } from './duty.ts';
+import type { OpenEngine, WorkOptions, WorkspaceEngine } from './engine.ts';
+import { Publisher } from './publisher.ts';
+import type { StateFile } from './state-file.ts';
+
+/** A fenced workload must not go on beside its successor; two seconds are enough to close files. */
+const FENCE_GRACE_MS = 2_000;
+/** On the way out the machine still gives us a little time. */
+const EXIT_GRACE_MS = 5_000;
+/** A store that is not mounted yet or a full disk may be well again soon. */
+const RETRY_MS = 2_000;
+
+export interface GpuDutyOptions {
+  readonly workspaceDir: string;
+  readonly stateDir: string;
+  readonly workloadEnvironment: Readonly<Record<string, string>>;
+  readonly stateFile: StateFile;
+  readonly openEngine: OpenEngine;
+  readonly link: Pick<ControlLink, 'commitSnapshot' | 'state'>;
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly log: Logger;
+}
+
+interface OpenedEngine {
+  readonly key: string;
+  readonly engine: WorkspaceEngine;
+}
+
+/**
+ * The duty of a GPU instance. As `primary` it watches, publishes and runs the workload; as `replacement` it obeys
+ * restores; once fenced it stops everything but keeps the files. Losing contact changes nothing: only a higher epoch
+ * or an assignment does.
+ */
+export class GpuDuty implements Duty {
+  readonly #options: GpuDutyOptions;
+  readonly #workload: Workload;
+  #assignment: Assignment | null = null;
+  /** Assignments take effect one after another. */
+  #settling: Promise<void> = Promise.resolve();
+  #opened: OpenedEngine | null = null;
+  #watcher: WorkspaceWatcher | null = null;
+  #publisher: Publisher | null = null;
+  #publisherKey = '';
+  /** What was unsaved when publishing ended; it stays unsaved. */
+  #abandonedSinceMs: number | null = null;
+  #isRestoring = false;
+  #cancelRetry = () => {};
+
+  constructor(options: GpuDutyOptions) {
+    this.#options = options;
+    this.#workload = new Workload({
+      workspaceDir: options.workspaceDir,
+      stateDir: options.stateDir,
+      environment: options.workloadEnvironment,
+      clock: options.clock,
+      random: options.random,
+      log: options.log,
+      onState: (state) => this.#onWorkloadState(state),
+    });
+  }
+
+  get workloadState(): WorkloadState {
+    return this.#workload.state;
+  }
+
+  assign(assignment: Assignment): void {
+    this.#assignment = assignment;
+    // Publishing under an epoch that is over must not wait for its turn.
+    if (!this.#isPrimary()) this.#stopPublishing();
+    this.#settling = this.#settling.then(async () => {
+      // A newer assignment waits behind: this one is history.
+      if (assignment !== this.#assignment) return;
+      try {
+        await this.#settle(assignment);
+      } catch (error) {
+        const { log, clock } = this.#options;
+        const err = toDumontError(error);
+        log.error({ event: 'assignment-failed', err, retryInMs: RETRY_MS }, 'the assignment could not take effect');
+        this.#cancelRetry();
+        this.#cancelRetry = clock.after(RETRY_MS, () => {
+          if (assignment === this.#assignment) this.assign(assignment);
+        });
+      }
+    });
+  }
+
+  online(): void {
+    this.#publisher?.nudge();
+  }
+
+  epochHeard(epoch: number): void {
+    if (this.#assignment === null || epoch <= this.#assignment.epoch) return;
+    this.#stopPublishing();
+  }
+
+  async perform(action: Action, options: WorkOptions): Promise<ActionResult> {
+    await this.#settling;
+    switch (action.name) {
+      case 'snapshot':
+        return { name: 'snapshot', record: await this.#activePublisher().publishNow(options.onProgress) };
+      case 'restore':
+        return this.#restore(action.snapshot, options);
+      case 'start-workload': {
+        await this.#startWorkload(action.stableMs, options.signal);
+        return { name: 'start-workload', state: this.#workload.state, pid: this.#workload.pid };
+      }
+      case 'stop-workload': {
+        await this.#options.stateFile.update({ workloadWanted: false });
+        await this.#workload.stop(action.graceMs);
+        return { name: 'stop-workload', state: this.#workload.state };
+      }
+      default:
+        return assertNever(action);
+    }
+  }
+
+  unsavedMs(): number {
+    const sinceMs = this.#publisher?.unsavedSinceMs ?? this.#abandonedSinceMs;
+    return sinceMs === null ? 0 : this.#options.clock.monotonicMs() - sinceMs;
+  }
+
+  async lastWords(withinMs: number): Promise<void> {
+    const publisher = this.#publisher;
+    if (publisher === null || publisher.isStopped) return;
+    const { clock, log } = this.#options;
+    const cancel = clock.after(withinMs, () => {
+      void publisher.stop(new DumontError('TIMEOUT', `the last snapshot did not finish within ${withinMs} ms`));
+    });
+    try {
+      // Also when nothing seems dirty: the watcher is a few milliseconds behind the writes.
+      const record = await publisher.publishNow();
+      log.info({ event: 'last-snapshot', snapshotId: record?.snapshotId ?? null }, 'everything is safe');
+    } catch (error) {
+      log.error({ event: 'last-snapshot-failed', err: error, unsavedMs: this.unsavedMs() }, 'changes are not safe');
+    } finally {
+      cancel();
+    }
+  }
+
+  async stopWorkload(scope: 'all' | 'own'): Promise<void> {
+    await this.#workload.stop(EXIT_GRACE_MS, scope);
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#assignment = null;
+    this.#cancelRetry();
+    await this.#settling;
+    this.#cancelRetry();
+    await this.#endPublishing(new DumontError('ABORTED', 'the agent stops'));
+    await this.#opened?.engine[Symbol.asyncDispose]();
+    this.#opened = null;
+    await this.#workload[Symbol.asyncDispose]();
+  }
+
+  /** Primary, and no higher epoch was heard since: then the lease is someone else's, whatever this assignment says. */
+  #isPrimary(): boolean {
+    const assignment = this.#assignment;
+    if (assignment?.standing !== 'primary') return false;
+    return assignment.epoch >= this.#options.stateFile.state.highestEpoch;
+  }
+
+  async #settle(assignment: Assignment): Promise<void> {
+    const { stateFile, log } = this.#options;
+    const { standing, epoch, workspaceId } = assignment;
+    log.info({ event: 'assigned', standing, epoch, workspaceId }, 'the assignment takes effect');
+    switch (standing) {
+      case 'primary':
+        if (!this.#isPrimary()) {
+          log.warn({ event: 'stale-assignment', epoch }, 'told to be primary of an epoch that is over: waiting');
+          return;
+        }
+        await this.#becomePrimary(assignment);
+        await stateFile.update({ standing });
+        return;
+      case 'replacement':
+      case 'standby':
+      case 'fenced':
+        await this.#workload.stop(FENCE_GRACE_MS);
+        await this.#endPublishing(new DumontError('STALE_EPOCH', `this instance is ${standing} at epoch ${epoch}`));
+        if (standing !== 'fenced') this.#abandonedSinceMs = null;
+        await stateFile.update({ standing, workloadWanted: false });
+        return;
+      default:
+        assertNever(standing);
+    }
+  }
+
+  async #becomePrimary(assignment: Assignment): Promise<void> {
+    const { workspaceDir, stateFile } = this.#options;
+    await mkdir(workspaceDir, { recursive: true });
+    if (stateFile.state.workloadWanted && this.#workload.state === 'unstarted' && assignment.workload !== null) {
+      await this.#resumeWorkload(assignment.workload);
+    }
+    await this.#publishAs(assignment, await this.#engineFor(assignment));
+  }
+
+  async #publishAs(assignment: Assignment, engine: WorkspaceEngine): Promise<void> {
+    const { clock, random, log, link } = this.#options;
+    const { epoch, head } = assignment;
+    const intervalMs = assignment.policy.snapshotIntervalMs;
+    const key = `${epoch} ${this.#opened?.key}`;
+    if (this.#publisher !== null && this.#publisherKey === key && !this.#publisher.isStopped) {
+      this.#publisher.setIntervalMs(intervalMs);
+      this.#publisher.nudge();
+      return;
+    }
+    await this.#publisher?.stop(new DumontError('ABORTED', 'a newer assignment took over'));
+    this.#watcher ??= await this.#watch(engine);
+    const commit: ControlLink['commitSnapshot'] = (request, signal) => link.commitSnapshot(request, signal);
+    const isOnline = () => link.state === 'online';
+    const dirty = this.#watcher;
+    this.#publisher = new Publisher({
+      engine,
+      dirty,
+      commit,
+      isOnline,
+      epoch,
+      head,
+      intervalMs,
+      clock,
+      random,
+      log,
+    });
+    this.#publisherKey = key;
+    this.#abandonedSinceMs = null;
+    this.#publisher.nudge();
+  }
+
+  async #watch(engine: WorkspaceEngine): Promise<WorkspaceWatcher> {
+    const { workspaceDir, clock, log } = this.#options;
+    const ignore = await engine.ignoreRules();
+    const onFirstDirty = () => this.#publisher?.nudge();
+    const watcher = new WorkspaceWatcher({ root: workspaceDir, ignore, clock, log, onFirstDirty });
+    // The first scan of a large folder takes a while; publishing need not wait, everything is dirty until then.
+    void watcher.start();
+    return watcher;
+  }
+
+  /** Brings back the command that ran when an earlier agent process died. */
+  async #resumeWorkload(spec: WorkloadSpec): Promise<void> {
+    const { log } = this.#options;
+    try {
+      await this.#workload.start(spec, { stableMs: 0, signal: AbortSignal.any([]) });
+      log.info({ event: 'workload-resumed', pid: this.#workload.pid }, 'the workload was started again');
+    } catch (error) {
+      log.error({ event: 'workload-resume-failed', err: error }, 'the workload could not be started again');
+    }
+  }
+
+  async #startWorkload(stableMs: number, signal: AbortSignal): Promise<void> {
+    const spec = this.#assignment?.workload ?? null;
+    if (!this.#isPrimary()) throw this.#notPrimary('start the workload');
+    if (spec === null) throw new DumontError('NOT_FOUND', 'this workspace has no workload');
+    await this.#options.stateFile.update({ workloadWanted: true });
+    await this.#workload.start(spec, { stableMs, signal });
+  }
+
+  async #restore(
+    snapshot: SnapshotRef,
+    options: WorkOptions,
+  ): Promise<Extract<ActionResult, { readonly name: 'restore' }>> {
+    const assignment = this.#assignment;
+    if (assignment?.standing !== 'replacement') {
+      throw new DumontError('CONFLICT', `only a replacement restores, this instance is ${assignment?.standing}`);
+    }
+    if (this.#isRestoring) throw new DumontError('CONFLICT', 'another restore runs');
+    this.#isRestoring = true;
+    try {
+      const { workspaceDir, clock, workloadEnvironment } = this.#options;
+      await mkdir(workspaceDir, { recursive: true });
+      const engine = await this.#engineFor(assignment);
+      const restored = await engine.restore({ ...options, snapshot });
+      const command = assignment.workload?.postRestore;
+      const startMs = clock.monotonicMs();
+      if (command !== undefined) {
+        const { logPath } = this.#workload;
+        const environment = workloadEnvironment;
+        await runHook({ command, workspaceDir, environment, logPath, clock, signal: options.signal });
+      }
+      return { name: 'restore', restore: { ...restored, hookMs: clock.monotonicMs() - startMs } };
+    } finally {
+      this.#isRestoring = false;
+    }
+  }
+
+  async #engineFor(assignment: Assignment): Promise<WorkspaceEngine> {
+    const { workspaceId, storage } = assignment;
+    const key = JSON.stringify({ workspaceId, storage });
+    if (this.#opened?.key === key) return this.#opened.engine;
+    await this.#endPublishing(new DumontError('ABORTED', 'the storage of the workspace changed'));
+    await this.#opened?.engine[Symbol.asyncDispose]();
+    this.#opened = { key, engine: await this.#options.openEngine({ workspaceId, storage }) };
+    return this.#opened.engine;
+  }
+
+  #activePublisher(): Publisher {
+    if (!this.#isPrimary()) throw this.#notPrimary('take a snapshot');
+    if (this.#publisher === null) {
+      throw new DumontError('UNAVAILABLE', 'the workspace or its storage is not ready', { retryable: true });
+    }
+    return this.#publisher;
+  }
+
+  #notPrimary(doing: string): DumontError {
+    const { highestEpoch } = this.#options.stateFile.state;
+    const standing = `${this.#assignment?.standing} of epoch ${this.#assignment?.epoch}`;
+    return new DumontError('CONFLICT', `cannot ${doing}: this instance is ${standing}, the newest is ${highestEpoch}`);
+  }
+
+  #stopPublishing(): void {
+    void this.#publisher?.stop(new DumontError('STALE_EPOCH', 'a higher epoch holds the lease'));
+  }
+
+  async #endPublishing(reason: DumontError): Promise<void> {
+    await this.#publisher?.stop(reason);
+    this.#abandonedSinceMs = this.#publisher?.unsavedSinceMs ?? this.#abandonedSinceMs;
+    this.#publisher = null;
+    await this.#watcher?.[Symbol.asyncDispose]();
+    this.#watcher = null;
+  }
+
+  #onWorkloadState(state: WorkloadState): void {
+    const { log, stateFile } = this.#options;
+    log.info({ event: 'workload-state', state }, 'the workload changed its state');
+    if (state !== 'exited' && state !== 'failed') return;
+    stateFile.update({ workloadWanted: false }).catch((error: unknown) => {
+      log.error({ event: 'state-write-failed', err: error }, 'cannot remember that the workload ended');
+    });
+  }
+}

@@ -1,0 +1,57 @@
+import { must } from '@dumont/shared/util/assert.ts';
+import { WORKLOAD_STATES, type WorkloadState } from '@dumont/shared/protocol/heartbeat.ts';
+
+/** The live fields of a heartbeat, as the main thread last wrote them. */
+export interface BeatFields {
+  /** Epoch of the assignment the agent acts under, 0 before the first. */
+  readonly epoch: number;
+  readonly gpuUtilPct: number | null;
+  readonly unsavedMs: number;
+  readonly workload: WorkloadState;
+}
+
+const SLOT = { pulse: 0, epoch: 1, gpuUtilCentiPct: 2, unsavedMs: 3, workload: 4 } as const;
+const SLOT_COUNT = Object.keys(SLOT).length;
+const NO_GPU = -1n;
+
+/**
+ * A few numbers in shared memory: the main thread writes them, the link thread reads them when it beats, and neither
+ * waits for the other. Each slot is read and written atomically; different slots may be from different writes.
+ */
+export class BeatBoard {
+  readonly buffer: SharedArrayBuffer;
+  readonly #slots: BigInt64Array;
+
+  /** @param buffer of another thread's board; absent: a fresh one */
+  constructor(buffer?: SharedArrayBuffer) {
+    this.buffer = buffer ?? new SharedArrayBuffer(SLOT_COUNT * BigInt64Array.BYTES_PER_ELEMENT);
+    this.#slots = new BigInt64Array(this.buffer);
+    if (buffer === undefined) this.write({ epoch: 0, gpuUtilPct: null, unsavedMs: 0, workload: 'unstarted' });
+  }
+
+  /** Writes the fields and counts as a sign of life of the writing thread. */
+  write(fields: BeatFields): void {
+    Atomics.store(this.#slots, SLOT.epoch, BigInt(fields.epoch));
+    const util = fields.gpuUtilPct === null ? NO_GPU : BigInt(Math.round(fields.gpuUtilPct * 100));
+    Atomics.store(this.#slots, SLOT.gpuUtilCentiPct, util);
+    Atomics.store(this.#slots, SLOT.unsavedMs, BigInt(Math.max(0, Math.round(fields.unsavedMs))));
+    Atomics.store(this.#slots, SLOT.workload, BigInt(WORKLOAD_STATES.indexOf(fields.workload)));
+    Atomics.add(this.#slots, SLOT.pulse, 1n);
+  }
+
+  read(): BeatFields {
+    const util = Atomics.load(this.#slots, SLOT.gpuUtilCentiPct);
+    const workload = WORKLOAD_STATES[Number(Atomics.load(this.#slots, SLOT.workload))];
+    return {
+      epoch: Number(Atomics.load(this.#slots, SLOT.epoch)),
+      gpuUtilPct: util === NO_GPU ? null : Number(util) / 100,
+      unsavedMs: Number(Atomics.load(this.#slots, SLOT.unsavedMs)),
+      workload: must(workload, 'the board holds a workload state'),
+    };
+  }
+
+  /** Changes with every write; a reader that sees the same number twice knows the writer has been silent between. */
+  pulse(): bigint {
+    return Atomics.load(this.#slots, SLOT.pulse);
+  }
+}

@@ -1,0 +1,122 @@
+import { encodePackIndex, PACK_TARGET_BYTES, type PackIndexEntry } from '@dumont/shared/format/pack.ts';
+import { packKey } from '@dumont/shared/format/layout.ts';
+import { assert } from '@dumont/shared/util/assert.ts';
+import type { ObjectStore } from '../storage/object-store.ts';
+import { encodeChunk, hashHex } from './chunk-codec.ts';
+
+/** Packs on their way at once; with the one being filled, at most 128 MiB and a few chunks are in memory. */
+const MAX_UPLOADS = 3;
+
+/** Where a chunk's frame lies. */
+export interface ChunkLocation extends PackIndexEntry {
+  readonly packId: string;
+}
+
+export interface PackWriterOptions {
+  readonly store: ObjectStore;
+  /** True for chunks the store holds already. */
+  readonly isKnown: (chunkId: string) => boolean;
+  readonly signal?: AbortSignal | undefined;
+}
+
+/**
+ * Gathers new chunks into packs and uploads them, a few at once. Many callers may `add` at the same time; a full
+ * pipeline makes them wait. Dispose it to stop: nothing is in flight afterwards.
+ */
+export class PackWriter implements AsyncDisposable {
+  readonly #options: PackWriterOptions;
+  readonly #cancel = new AbortController();
+  readonly #claimed = new Set<string>();
+  readonly #located = new Map<string, ChunkLocation>();
+  readonly #uploads = new Set<Promise<void>>();
+  #frames: Uint8Array[] = [];
+  #index: PackIndexEntry[] = [];
+  #framesLength = 0;
+  #failure: { readonly error: unknown } | undefined;
+  #newBytes = 0;
+  #storedBytes = 0;
+
+  constructor(options: PackWriterOptions) {
+    this.#options = options;
+  }
+
+  /** Chunks written so far, by id; complete after {@link finish}. */
+  get located(): ReadonlyMap<string, ChunkLocation> {
+    return this.#located;
+  }
+
+  /** Raw bytes of the chunks added that were new. */
+  get newBytes(): number {
+    return this.#newBytes;
+  }
+
+  /** Bytes of the packs made. */
+  get storedBytes(): number {
+    return this.#storedBytes;
+  }
+
+  /** Makes sure the store will hold the chunk. `raw` may be reused when it returns. Throws what an upload threw. */
+  async add(chunkId: string, raw: Uint8Array): Promise<void> {
+    if (this.#claimed.has(chunkId) || this.#options.isKnown(chunkId)) return;
+    this.#claimed.add(chunkId);
+    const rawLength = raw.length;
+    const { frame, codec } = await encodeChunk(raw);
+    await this.#makeRoom();
+    this.#index.push({ chunkId, offset: this.#framesLength, storedLength: frame.length, rawLength, codec });
+    this.#frames.push(frame);
+    this.#framesLength += frame.length;
+    this.#newBytes += rawLength;
+  }
+
+  /** Uploads the rest and returns when every pack is stored. */
+  async finish(): Promise<void> {
+    if (this.#frames.length > 0) this.#startUpload();
+    await Promise.all(this.#uploads);
+    this.#throwFailure();
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#cancel.abort(new DOMException('the snapshot ended', 'AbortError'));
+    await Promise.all(this.#uploads);
+  }
+
+  async #makeRoom(): Promise<void> {
+    this.#throwFailure();
+    while (this.#framesLength >= PACK_TARGET_BYTES) {
+      if (this.#uploads.size < MAX_UPLOADS) this.#startUpload();
+      else await Promise.race(this.#uploads);
+      this.#throwFailure();
+    }
+  }
+
+  #startUpload(): void {
+    const entries = this.#index;
+    const pack = Buffer.concat([...this.#frames, encodePackIndex(entries, this.#framesLength)]);
+    const packId = hashHex(pack);
+    this.#frames = [];
+    this.#index = [];
+    this.#framesLength = 0;
+    const { store, signal } = this.#options;
+    const signals = signal === undefined ? [this.#cancel.signal] : [this.#cancel.signal, signal];
+    const upload = store
+      .put(packKey(packId), pack, { ifAbsent: true, signal: AbortSignal.any(signals) })
+      .then(
+        () => {
+          this.#storedBytes += pack.length;
+          for (const entry of entries) {
+            assert(!this.#located.has(entry.chunkId), 'a chunk is packed once');
+            this.#located.set(entry.chunkId, { ...entry, packId });
+          }
+        },
+        (error: unknown) => {
+          this.#failure ??= { error };
+        },
+      )
+      .finally(() => this.#uploads.delete(upload));
+    this.#uploads.add(upload);
+  }
+
+  #throwFailure(): void {
+    if (this.#failure !== undefined) throw this.#failure.error;
+  }
+}

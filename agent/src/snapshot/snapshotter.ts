@@ -1,0 +1,197 @@
+import type { Manifest } from '@dumont/shared/format/manifest.ts';
+import { FORMAT_VERSION } from '@dumont/shared/format/layout.ts';
+import { newId, type WorkspaceId } from '@dumont/shared/model/ids.ts';
+import type { SnapshotRecord, SnapshotRef } from '@dumont/shared/protocol/snapshot-record.ts';
+import type { Clock } from '@dumont/shared/util/clock.ts';
+import type { CallOptions, ObjectStore } from '../storage/object-store.ts';
+import { throwIfAborted } from '../storage/object-store.ts';
+import { loadIgnoreRules } from '../workspace/ignore.ts';
+import { scanWorkspace, type SkippedPath } from '../workspace/scan.ts';
+import { buildTables, equalsParent, isSameTime } from './draft.ts';
+import { LoadedManifest } from './loaded-manifest.ts';
+import { readManifest, writeManifest } from './manifest-store.ts';
+import { PackWriter } from './pack-writer.ts';
+import { readTree, type CachedFile, type TreeProgress, type TreeRead } from './tree-reader.ts';
+
+/** Manifests kept in memory: the parent and the last one made, which differ after a refused commit. */
+const MAX_LOADED = 2;
+/** Limits of the record's list of torn paths. */
+const MAX_TORN_LISTED = 100;
+const MAX_TORN_PATH_LENGTH = 4_096;
+
+export interface SnapshotterOptions {
+  readonly store: ObjectStore;
+  /** The workspace folder. */
+  readonly root: string;
+  readonly workspaceId: WorkspaceId;
+  /** `[a-z0-9_]{1,64}`; an instance id is one. */
+  readonly writerId: string;
+  readonly clock: Clock;
+  readonly toolVersion: string;
+}
+
+export interface CreateOptions {
+  readonly epoch: number;
+  /** The head the new snapshot builds on; null for the first. */
+  readonly parent: SnapshotRef | null;
+  /** Called for every file; throttling is the caller's. */
+  readonly onProgress?: ((progress: TreeProgress) => void) | undefined;
+  readonly signal?: AbortSignal | undefined;
+}
+
+/** Where the time and the bytes of a snapshot went. */
+export interface SnapshotStats {
+  readonly scanMs: number;
+  /** Reading, hashing, compressing and uploading chunks, which overlap. */
+  readonly readMs: number;
+  readonly manifestMs: number;
+  readonly chunkCount: number;
+  readonly newChunkCount: number;
+}
+
+/** What is not in the snapshot as it is on disk; both empty in the good case. */
+interface SnapshotFlaws {
+  /** Files that changed too fast: the parent's version was kept, or, without one, the mixed content flagged. */
+  readonly tornPaths: readonly string[];
+  readonly skipped: readonly SkippedPath[];
+}
+
+/** `unchanged`: a snapshot would hold exactly the parent's entries. Flaws are reported even then. */
+export type SnapshotOutcome =
+  | (SnapshotFlaws & { readonly kind: 'unchanged' })
+  | (SnapshotFlaws & { readonly kind: 'created'; readonly record: SnapshotRecord; readonly stats: SnapshotStats });
+
+/**
+ * Makes snapshots of one folder. It uploads packs, then the manifest, and commits nothing: until its caller makes the
+ * record the workspace's head, nothing refers to what was uploaded. Not reentrant: one `create` at a time.
+ *
+ * What it remembers only saves work. Files whose size, times and inode have not moved since they were read are not read
+ * again; chunks of the parent, or of the last snapshot made here, are not uploaded again. The result depends on the
+ * folder and the given parent alone.
+ */
+export class Snapshotter {
+  readonly #options: SnapshotterOptions;
+  readonly #cache = new Map<string, CachedFile>();
+  /** By manifest hash, least recently used first. */
+  readonly #loaded = new Map<string, LoadedManifest>();
+  #lastSeq = 0;
+
+  constructor(options: SnapshotterOptions) {
+    this.#options = options;
+  }
+
+  /**
+   * Takes a snapshot of the folder as it is now.
+   * @throws {DumontError} IO when the folder cannot be read, CORRUPT or NOT_FOUND for the parent's manifest, ABORTED,
+   * and whatever the store throws; nothing stays in flight
+   */
+  async create(options: CreateOptions): Promise<SnapshotOutcome> {
+    const { store, root, clock } = this.#options;
+    const { signal, onProgress } = options;
+    const startedAtMs = clock.nowMs();
+    const begunMs = clock.monotonicMs();
+    const parent = options.parent === null ? null : await this.#load(options.parent, signal);
+    const scan = await scanWorkspace(root, await loadIgnoreRules(root), { signal });
+    const scannedMs = clock.monotonicMs();
+
+    const known = [...this.#loaded.values()];
+    const isKnown = (chunkId: string) => known.some((one) => one.locations.has(chunkId));
+    await using packs = new PackWriter({ store, isKnown, signal });
+    const onChunk = (chunkId: string, raw: Uint8Array) => packs.add(chunkId, raw);
+    const cache = this.#cache;
+    const tree = await readTree({ root, scan, parent, cache, clock, isStored: isKnown, onChunk, onProgress, signal });
+    await packs.finish();
+    throwIfAborted(signal);
+    const readMs = clock.monotonicMs();
+
+    const { tornPaths, skipped } = tree;
+    if (parent !== null && equalsParent(tree.drafts, parent)) return { kind: 'unchanged', tornPaths, skipped };
+    const manifest = this.#assemble(tree, options, {
+      startedAtMs,
+      seq: Math.max(parent?.manifest.seq ?? 0, this.#lastSeq) + 1,
+      locate: (chunkId) =>
+        packs.located.get(chunkId) ?? known.map((one) => one.locations.get(chunkId)).find((at) => at !== undefined),
+    });
+    const { ref, storedBytes } = await writeManifest(store, manifest, { signal });
+    this.#lastSeq = manifest.seq;
+    this.#remember(ref, new LoadedManifest(manifest));
+    const endedMs = clock.monotonicMs();
+    const record: SnapshotRecord = {
+      ...ref,
+      parentId: options.parent?.snapshotId ?? null,
+      startedAtMs,
+      createMs: endedMs - begunMs,
+      fileCount: manifest.entries.filter((entry) => entry.type === 'file' || entry.type === 'hardlink').length,
+      totalBytes: manifest.entries.reduce((sum, entry) => sum + (entry.type === 'file' ? entry.size : 0), 0),
+      newBytes: packs.newBytes,
+      storedBytes: packs.storedBytes + storedBytes,
+      tornPaths: tornPaths.slice(0, MAX_TORN_LISTED).map((path) => path.slice(0, MAX_TORN_PATH_LENGTH)),
+    };
+    const stats: SnapshotStats = {
+      scanMs: scannedMs - begunMs,
+      readMs: readMs - scannedMs,
+      manifestMs: endedMs - readMs,
+      chunkCount: manifest.chunks.length,
+      newChunkCount: packs.located.size,
+    };
+    return { kind: 'created', record, stats, tornPaths, skipped };
+  }
+
+  /**
+   * Tells that the folder was just made equal to this snapshot, before anything else could write to it: files whose size
+   * and modification time are the snapshot's need not be read by the next `create`. Wrong use loses changes; when in
+   * doubt, leave it out.
+   */
+  async adopt(ref: SnapshotRef, options: CallOptions = {}): Promise<void> {
+    const { root } = this.#options;
+    const loaded = await this.#load(ref, options.signal);
+    const scan = await scanWorkspace(root, await loadIgnoreRules(root), options);
+    for (const { path, type, stats } of scan.entries) {
+      const file = type === 'file' ? loaded.file(path) : undefined;
+      if (file === undefined || BigInt(file.size) !== stats.size) continue;
+      if (!isSameTime(BigInt(file.mtimeNs), stats.mtimeNs)) continue;
+      const { size, mtimeNs, ctimeNs, ino, dev } = stats;
+      this.#cache.set(path, { state: { size, mtimeNs, ctimeNs, ino, dev }, chunkIds: loaded.chunkIds(file) });
+    }
+  }
+
+  #assemble(
+    tree: TreeRead,
+    options: CreateOptions,
+    facts: {
+      readonly startedAtMs: number;
+      readonly seq: number;
+      readonly locate: Parameters<typeof buildTables>[1];
+    },
+  ): Manifest {
+    const { workspaceId, writerId, toolVersion } = this.#options;
+    return {
+      formatVersion: FORMAT_VERSION,
+      tool: `dumont-agent/${toolVersion}`,
+      workspaceId,
+      snapshotId: newId('snapshot'),
+      writerId,
+      epoch: options.epoch,
+      seq: facts.seq,
+      parent: options.parent,
+      startedAtMs: facts.startedAtMs,
+      ...buildTables(tree.drafts, facts.locate),
+    };
+  }
+
+  async #load(ref: SnapshotRef, signal: AbortSignal | undefined): Promise<LoadedManifest> {
+    const known = this.#loaded.get(ref.manifestHash);
+    const loaded = known ?? new LoadedManifest((await readManifest(this.#options.store, ref, { signal })).manifest);
+    this.#remember(ref, loaded);
+    return loaded;
+  }
+
+  #remember(ref: SnapshotRef, loaded: LoadedManifest): void {
+    this.#loaded.delete(ref.manifestHash);
+    this.#loaded.set(ref.manifestHash, loaded);
+    for (const hash of this.#loaded.keys()) {
+      if (this.#loaded.size <= MAX_LOADED) return;
+      this.#loaded.delete(hash);
+    }
+  }
+}

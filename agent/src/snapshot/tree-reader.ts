@@ -1,0 +1,205 @@
+import { assertNever } from '@dumont/shared/util/assert.ts';
+import type { Clock } from '@dumont/shared/util/clock.ts';
+import { forEachBounded } from '../storage/for-each-bounded.ts';
+import {
+  sameFileState,
+  type FileState,
+  type ScannedEntry,
+  type ScanResult,
+  type SkippedPath,
+} from '../workspace/scan.ts';
+import { draftFromParent, metadataOf, type DraftEntry, type DraftFile } from './draft.ts';
+import { readFileChunks, type FileRead } from './file-reader.ts';
+import type { LoadedManifest } from './loaded-manifest.ts';
+
+/** Files read at once, one chunk buffer each: covers the latency of a disk without holding much memory. */
+const MAX_READERS = 8;
+
+/** What a file held when it was last read, valid while its state is the same. */
+export interface CachedFile {
+  readonly state: FileState;
+  readonly chunkIds: readonly string[];
+}
+
+export interface TreeProgress {
+  readonly doneBytes: number;
+  readonly totalBytes: number;
+  readonly doneFiles: number;
+  readonly totalFiles: number;
+}
+
+export interface TreeReaderOptions {
+  readonly root: string;
+  readonly scan: ScanResult;
+  readonly parent: LoadedManifest | null;
+  /** By path; read and written. */
+  readonly cache: Map<string, CachedFile>;
+  readonly clock: Clock;
+  /** True when a chunk need not be read because the store holds it. */
+  readonly isStored: (chunkId: string) => boolean;
+  readonly onChunk: (chunkId: string, raw: Uint8Array) => Promise<void>;
+  readonly onProgress?: ((progress: TreeProgress) => void) | undefined;
+  readonly signal?: AbortSignal | undefined;
+}
+
+export interface TreeRead {
+  /** Ascending by path. */
+  readonly drafts: readonly DraftEntry[];
+  readonly tornPaths: readonly string[];
+  readonly skipped: readonly SkippedPath[];
+}
+
+/**
+ * Turns a scan into entries by reading the files that changed. What cannot be read now, or changes too fast, stays as
+ * the parent has it, and is named in the result.
+ */
+export async function readTree(options: TreeReaderOptions): Promise<TreeRead> {
+  const { scan, parent } = options;
+  const drafts: DraftEntry[] = [];
+  const tornPaths: string[] = [];
+  const skipped: SkippedPath[] = [...scan.skipped];
+  for (const entry of scan.entries) {
+    if (entry.type === 'file') continue;
+    const metadata = metadataOf(entry, entry.stats.mtimeNs, parent);
+    drafts.push(
+      entry.type === 'dir' ? { type: 'dir', ...metadata } : { type: 'symlink', ...metadata, target: entry.linkTarget },
+    );
+  }
+  const inodes = groupByInode(scan.entries);
+  const report = progressReporter(inodes, options.onProgress);
+  await forEachBounded(inodes, MAX_READERS, async (links) => {
+    await readInode(links, options, { drafts, tornPaths, skipped });
+    report(links);
+  });
+  if (parent !== null) drafts.push(...keptFromParent(parent, drafts, skipped));
+  forgetMissing(options.cache, drafts);
+  return { drafts: drafts.sort((a, b) => (a.path < b.path ? -1 : 1)), tornPaths: tornPaths.sort(), skipped };
+}
+
+interface Output {
+  readonly drafts: DraftEntry[];
+  readonly tornPaths: string[];
+  readonly skipped: SkippedPath[];
+}
+
+/** The paths of each regular file, hard links together, ascending. */
+function groupByInode(entries: readonly ScannedEntry[]): readonly (readonly ScannedEntry[])[] {
+  const groups = new Map<string, ScannedEntry[]>();
+  for (const entry of entries) {
+    if (entry.type !== 'file') continue;
+    const key = entry.stats.nlink > 1n ? `${entry.stats.dev}:${entry.stats.ino}` : entry.path;
+    const group = groups.get(key);
+    if (group === undefined) groups.set(key, [entry]);
+    else group.push(entry);
+  }
+  return [...groups.values()];
+}
+
+/** The first path that can still be opened becomes the file, the others hard links to it. */
+async function readInode(links: readonly ScannedEntry[], options: TreeReaderOptions, output: Output): Promise<void> {
+  for (const [index, entry] of links.entries()) {
+    const read = await readOne(entry, options);
+    if (read.kind === 'vanished') continue;
+    const others = links.slice(index + 1);
+    const draft = draftOf(entry, read, options);
+    if (read.kind === 'read' && read.torn) output.tornPaths.push(entry.path);
+    if (read.kind === 'unreadable') output.skipped.push(...[entry, ...others].map((link) => skip(link, read.reason)));
+    if (draft === null) return;
+    output.drafts.push(draft);
+    for (const other of others) output.drafts.push({ type: 'hardlink', path: other.path, target: entry.path });
+    return;
+  }
+}
+
+async function readOne(entry: ScannedEntry, options: TreeReaderOptions): Promise<FileRead> {
+  const known = options.cache.get(entry.path);
+  if (known !== undefined && sameFileState(known.state, entry.stats) && known.chunkIds.every(options.isStored)) {
+    const { state, chunkIds } = known;
+    return { kind: 'read', sizeBytes: Number(state.size), chunkIds, state, settled: true, torn: false };
+  }
+  const { clock, onChunk, signal } = options;
+  const read = await readFileChunks(`${options.root}/${entry.path}`, { clock, onChunk, signal });
+  if (read.kind === 'read' && read.settled) {
+    const { size, mtimeNs, ctimeNs, ino, dev } = read.state;
+    options.cache.set(entry.path, { state: { size, mtimeNs, ctimeNs, ino, dev }, chunkIds: read.chunkIds });
+  } else {
+    options.cache.delete(entry.path);
+  }
+  return read;
+}
+
+/** Null when there is nothing to put into the snapshot. */
+function draftOf(
+  entry: ScannedEntry,
+  read: Exclude<FileRead, { kind: 'vanished' }>,
+  { parent }: TreeReaderOptions,
+): DraftFile | null {
+  const before = parent?.file(entry.path);
+  const previous = parent === null || before === undefined ? null : draftFromParent(parent, before, entry.path);
+  switch (read.kind) {
+    case 'unreadable':
+      return previous;
+    case 'read': {
+      if (read.torn && previous !== null) return previous;
+      const metadata = metadataOf(entry, read.state.mtimeNs, parent);
+      const draft: DraftFile = { type: 'file', ...metadata, size: read.sizeBytes, chunkIds: read.chunkIds };
+      return read.torn ? { ...draft, torn: true } : draft;
+    }
+    default:
+      return assertNever(read);
+  }
+}
+
+function skip(entry: ScannedEntry, reason: string): SkippedPath {
+  return { path: entry.path, kind: 'unreadable', reason };
+}
+
+/** The parent's entries at and below what cannot be looked at now: unreadable is not deleted. */
+function keptFromParent(
+  parent: LoadedManifest,
+  drafts: readonly DraftEntry[],
+  skipped: readonly SkippedPath[],
+): readonly DraftEntry[] {
+  const unreadable = new Set(skipped.filter((one) => one.kind === 'unreadable').map((one) => one.path));
+  if (unreadable.size === 0) return [];
+  const present = new Map(drafts.map((draft) => [draft.path, draft.type]));
+  const kept: DraftEntry[] = [];
+  for (const entry of parent.manifest.entries) {
+    if (present.has(entry.path) || !isWithin(entry.path, unreadable)) continue;
+    const slash = entry.path.lastIndexOf('/');
+    if (slash !== -1 && present.get(entry.path.slice(0, slash)) !== 'dir') continue;
+    const file = parent.file(entry.path);
+    const draft = file === undefined ? entry : draftFromParent(parent, file, entry.path);
+    if (draft.type === 'file' && !('chunkIds' in draft)) continue;
+    kept.push(draft);
+    present.set(draft.path, draft.type);
+  }
+  return kept;
+}
+
+function isWithin(path: string, roots: ReadonlySet<string>): boolean {
+  for (let end = path.length; end > 0; end = path.lastIndexOf('/', end - 1)) {
+    if (roots.has(path.slice(0, end))) return true;
+  }
+  return false;
+}
+
+function forgetMissing(cache: Map<string, CachedFile>, drafts: readonly DraftEntry[]): void {
+  const present = new Set(drafts.map((draft) => draft.path));
+  for (const path of cache.keys()) if (!present.has(path)) cache.delete(path);
+}
+
+function progressReporter(
+  inodes: readonly (readonly ScannedEntry[])[],
+  onProgress: ((progress: TreeProgress) => void) | undefined,
+): (links: readonly ScannedEntry[]) => void {
+  const sizeOf = (links: readonly ScannedEntry[]) => Number(links[0]?.stats.size ?? 0n);
+  const totalBytes = inodes.reduce((sum, links) => sum + sizeOf(links), 0);
+  let doneBytes = 0;
+  let doneFiles = 0;
+  return (links) => {
+    doneBytes += sizeOf(links);
+    doneFiles += 1;
+    onProgress?.({ doneBytes, totalBytes, doneFiles, totalFiles: inodes.length });
+  };
+}

@@ -1,0 +1,185 @@
+import { relative } from 'node:path';
+import type { Logger } from '@dumont/shared/node/logger.ts';
+import type { Clock } from '@dumont/shared/util/clock.ts';
+import { systemErrorCode } from '@dumont/shared/util/errors.ts';
+import { type FSWatcher, watch } from 'chokidar';
+import { type DirtyMark, DirtySet } from './dirty-set.ts';
+
+/** Even a healthy watcher misses changes (queue overflow in the kernel, mmap writes): look at everything now and then. */
+const RECONCILE_INTERVAL_MS = 3_600_000;
+/** Without a watcher: often enough to keep the loss small, rare enough that scanning stays in the background. */
+const FALLBACK_INTERVAL_MS = 10_000;
+/**
+ * The kernel's event queue holds 16,384 events by default and drops what does not fit, silently. A burst of half that
+ * between two quiet moments may have overflowed it.
+ */
+const BURST_EVENTS = 8_192;
+const BURST_QUIET_MS = 1_000;
+
+/** Which paths the workspace leaves out of snapshots. */
+export interface WatchIgnore {
+  ignores(relativePath: string, isDirectory: boolean): boolean;
+}
+
+export interface WorkspaceWatcherOptions {
+  readonly root: string;
+  readonly ignore: WatchIgnore;
+  readonly clock: Clock;
+  readonly log: Logger;
+  /** Called when something becomes dirty while nothing was. Must not throw. */
+  readonly onFirstDirty: () => void;
+  readonly maxDirtyPaths?: number;
+  readonly fallbackIntervalMs?: number;
+  readonly reconcileIntervalMs?: number;
+}
+
+/**
+ * Knows what changed in a workspace folder since the last snapshot. It would rather call too much dirty than too
+ * little: everything is dirty at the start, after the first scan, after a burst, every hour, and periodically when the
+ * system cannot watch.
+ */
+export class WorkspaceWatcher implements AsyncDisposable {
+  readonly #options: WorkspaceWatcherOptions;
+  readonly #dirty: DirtySet;
+  readonly #cancels: (() => void)[] = [];
+  #watcher: FSWatcher | null = null;
+  #mode: 'watching' | 'rescanning' = 'watching';
+  #burstEvents = 0;
+  #afterBurst = false;
+  #cancelBurst: (() => void) | null = null;
+  #closing: Promise<void> = Promise.resolve();
+
+  constructor(options: WorkspaceWatcherOptions) {
+    this.#options = options;
+    this.#dirty = new DirtySet(options.maxDirtyPaths);
+  }
+
+  /** Starts watching; call once, the folder must exist. Resolves when the first scan is over or watching has failed. */
+  start(): Promise<void> {
+    const { root, ignore, clock, reconcileIntervalMs } = this.#options;
+    this.markEverything();
+    this.#cancels.push(clock.every(reconcileIntervalMs ?? RECONCILE_INTERVAL_MS, () => this.markEverything()));
+    return new Promise((resolve) => {
+      const watcher = watch(root, {
+        // Links are stored as links; what they point to outside is not the workspace.
+        followSymlinks: false,
+        ignoreInitial: true,
+        ignorePermissionErrors: true,
+        // Merging unlink and add would delay events for nothing: only the path matters here.
+        atomic: false,
+        ignored: (path, stats) => path !== root && ignore.ignores(relative(root, path), stats?.isDirectory() ?? false),
+      });
+      this.#watcher = watcher;
+      watcher.on('all', (_event, path) => this.#onChange(path));
+      watcher.on('error', (error) => {
+        this.#fallBack(error);
+        resolve();
+      });
+      watcher.on('ready', () => {
+        // What changed while the first scan ran was not reported.
+        this.markEverything();
+        resolve();
+      });
+    });
+  }
+
+  /** `rescanning` when the system cannot watch and everything is called dirty periodically. */
+  get mode(): 'watching' | 'rescanning' {
+    return this.#mode;
+  }
+
+  get isDirty(): boolean {
+    return this.#dirty.sinceMonotonicMs !== null;
+  }
+
+  /** Monotonic time of the oldest change not taken, null when clean. */
+  get sinceMonotonicMs(): number | null {
+    return this.#dirty.sinceMonotonicMs;
+  }
+
+  /** Empties the dirty set; null when clean. Restore what was taken unless it became safe. */
+  take(): DirtyMark | null {
+    return this.#dirty.take();
+  }
+
+  restore(mark: DirtyMark): void {
+    this.#marking(() => this.#dirty.restore(mark));
+  }
+
+  /** Calls one workspace-relative path dirty, for instance one that changed while it was being read. */
+  mark(path: string): void {
+    this.#marking(() => this.#dirty.mark(path, this.#options.clock.monotonicMs()));
+  }
+
+  markEverything(): void {
+    this.#marking(() => this.#dirty.markEverything(this.#options.clock.monotonicMs()));
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    for (const cancel of this.#cancels.splice(0)) cancel();
+    this.#cancelBurst?.();
+    this.#closeWatcher();
+    await this.#closing;
+  }
+
+  #onChange(path: string): void {
+    this.mark(relative(this.#options.root, path));
+    this.#burstEvents += 1;
+    this.#cancelBurst ??= this.#options.clock.after(BURST_QUIET_MS, () => this.#onBurstWindow());
+  }
+
+  #onBurstWindow(): void {
+    const burst = this.#burstEvents >= BURST_EVENTS;
+    this.#burstEvents = 0;
+    this.#cancelBurst = null;
+    // The window after a burst marks once more, so that one mark comes after the last event that may have been lost.
+    if (burst || this.#afterBurst) this.markEverything();
+    if (burst) this.#cancelBurst = this.#options.clock.after(BURST_QUIET_MS, () => this.#onBurstWindow());
+    this.#afterBurst = burst;
+  }
+
+  #fallBack(error: unknown): void {
+    if (this.#mode === 'rescanning') return;
+    this.#mode = 'rescanning';
+    const { clock, log, root } = this.#options;
+    const intervalMs = this.#options.fallbackIntervalMs ?? FALLBACK_INTERVAL_MS;
+    log.warn(
+      {
+        event: 'watch-failed',
+        root,
+        code: systemErrorCode(error) ?? null,
+        err: error,
+        intervalMs,
+        hint: hintFor(error),
+      },
+      'cannot watch the workspace: it is rescanned periodically instead',
+    );
+    this.#closeWatcher();
+    this.markEverything();
+    this.#cancels.push(clock.every(intervalMs, () => this.markEverything()));
+  }
+
+  #closeWatcher(): void {
+    const watcher = this.#watcher;
+    this.#watcher = null;
+    if (watcher !== null) this.#closing = watcher.close();
+  }
+
+  #marking(mark: () => void): void {
+    const wasDirty = this.isDirty;
+    mark();
+    if (!wasDirty && this.isDirty) this.#options.onFirstDirty();
+  }
+}
+
+function hintFor(error: unknown): string {
+  const code = systemErrorCode(error) ?? '';
+  switch (code) {
+    case 'ENOSPC':
+      return 'The inotify watch limit is used up: sysctl fs.inotify.max_user_watches=1048576, or ignore large folders in .dumontignore.';
+    case 'EMFILE':
+      return 'Too many open files or inotify instances: raise ulimit -n and sysctl fs.inotify.max_user_instances=1024.';
+    default:
+      return 'Changes are still found, at the price of a scan; restart the agent once the cause is gone.';
+  }
+}

@@ -1,0 +1,37 @@
+/**
+ * What goes wrong with a request: an error answer, the connection reset before any answer, or a body that ends early.
+ * `lost-answer` does the work first, then resets the connection.
+ */
+export type FaultKind = 'slow-down' | 'internal' | 'reset' | 'truncate' | 'lost-answer';
+
+export interface Fault {
+  readonly kind: FaultKind;
+  readonly method?: string;
+  /** Only for keys that start so. */
+  readonly keyPrefix?: string;
+  /** How many matching requests it hits; 1 when absent. */
+  readonly times?: number;
+}
+
+/** A script of faults: each request takes the first that fits and is not used up. */
+export class FaultScript {
+  #faults: { readonly fault: Fault; left: number }[] = [];
+
+  add(fault: Fault): void {
+    this.#faults.push({ fault, left: fault.times ?? 1 });
+  }
+
+  clear(): void {
+    this.#faults = [];
+  }
+
+  /** The fault for this request, used up by one. */
+  take(method: string, key: string): FaultKind | undefined {
+    const hit = this.#faults.find(
+      ({ fault, left }) => left > 0 && (fault.method ?? method) === method && key.startsWith(fault.keyPrefix ?? ''),
+    );
+    if (hit === undefined) return undefined;
+    hit.left -= 1;
+    return hit.fault.kind;
+  }
+}

@@ -1,0 +1,20 @@
+import { runAgent } from '@dumont/agent/agent.ts';
+import { readAgentConfig } from '@dumont/agent/config.ts';
+import { storeEngine } from '@dumont/agent/lease/store-engine.ts';
+import { runMain } from '@dumont/shared/node/lifecycle.ts';
+import { createLogger } from '@dumont/shared/node/logger.ts';
+import { systemClock } from '@dumont/shared/util/clock.ts';
+import { systemRandom } from '@dumont/shared/util/random.ts';
+
+/** The real agent, whose main thread stands still for as many milliseconds as its parent says. */
+process.on('message', (message) => {
+  Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, Number(message));
+});
+
+await runMain(async (signal) => {
+  const config = readAgentConfig(process.env);
+  const parts = { config, clock: systemClock, random: systemRandom };
+  const openEngine = storeEngine({ ...parts, toolVersion: 'test' });
+  await runAgent({ ...parts, log: createLogger('agent', 'info'), openEngine }, signal);
+  process.disconnect();
+});
