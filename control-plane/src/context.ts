@@ -25,6 +25,7 @@ import { ensureApiToken } from './node/api-token.ts';
 import { failoverKind } from './operations/failover.ts';
 import { buildFailoverReport } from './operations/failover-report.ts';
 import { Guardian } from './operations/guardian.ts';
+import { anyKind } from './operations/operation-kind.ts';
 import type { OperationLimits, OperationParts } from './operations/operation-parts.ts';
 import { provisionKind } from './operations/provision.ts';
 import { releaseKind } from './operations/release.ts';
@@ -141,7 +142,7 @@ export async function startControlPlane(options: ControlPlaneOptions): Promise<C
     strategies: STRATEGIES,
     renterFor: (owner) => new LedgerRenter(renterParts, owner),
   };
-  const kinds = [failoverKind(parts), provisionKind(parts), releaseKind(parts)];
+  const kinds = [anyKind(failoverKind(parts)), anyKind(provisionKind(parts)), anyKind(releaseKind(parts))];
   const owner = newId('operation');
   const runner = stack.use(new OperationRunner({ db, clock, random, log, owner, kinds, onProgress: onChange }));
   const guardian = stack.use(new Guardian(parts, runner));

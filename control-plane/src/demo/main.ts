@@ -3,15 +3,16 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir, userInfo } from 'node:os';
 import { join } from 'node:path';
 import { runMain } from '@dumont/shared/node/lifecycle.ts';
-import { createLogger } from '@dumont/shared/node/logger.ts';
+import { LOG_LEVELS, createLogger } from '@dumont/shared/node/logger.ts';
 import { systemClock } from '@dumont/shared/util/clock.ts';
 import { formatDuration } from '@dumont/shared/util/units.ts';
-import { removeConnectionFile, writeConnectionFile } from '../node/connection-file.ts';
+import { connectionFilePath, removeConnectionFile, writeConnectionFile } from '../node/connection-file.ts';
 import { narrate } from './narrator.ts';
 import type { DemoOptions } from './options.ts';
 import { DEMO_HELP, readDemoOptions } from './options.ts';
 import { renderSpotLoss } from './render-spot-loss.ts';
 import { DEMO_WORKSPACE, DemoSession } from './session.ts';
+import { TRAINING_FOLDER } from './stage.ts';
 import { runSpotLoss } from './spot-loss.ts';
 
 const DEFAULT_PORT = 8766;
@@ -70,8 +71,10 @@ async function runInteractive(options: DemoOptions, signal: AbortSignal): Promis
   }
   stack.use(session);
   const { url, apiToken } = session.controlPlane;
-  const connectionFile = await writeConnectionFile({ url, token: apiToken });
-  stack.defer(() => removeConnectionFile(connectionFile, { url }));
+  const connection = { url, token: apiToken };
+  const connectionFile = connectionFilePath(process.env);
+  await writeConnectionFile(connectionFile, connection);
+  stack.defer(() => removeConnectionFile(connectionFile, connection));
   const stories = new AbortController();
   const story = tellStory(session, say, stories.signal);
   try {
@@ -95,4 +98,46 @@ async function runInteractive(options: DemoOptions, signal: AbortSignal): Promis
     stories.abort();
     await story;
   }
+}
+
+/** Every line with the time since the start, so that pauses can be seen. */
+function narratorTo(stream: NodeJS.WritableStream, startMs: number): (line: string) => void {
+  return (line) => {
+    const sinceMs = systemClock.monotonicMs() - startMs;
+    stream.write(`${formatDuration(sinceMs).padStart(9)}  ${line}\n`);
+  };
+}
+
+/** Tells what happens until the signal; a stream that breaks off only ends the story. */
+async function tellStory(session: DemoSession, say: (line: string) => void, signal: AbortSignal): Promise<void> {
+  try {
+    for await (const event of session.client.events({ after: 0, signal })) {
+      const line = narrate(event);
+      if (line !== undefined) say(line);
+    }
+  } catch (error) {
+    if (!signal.aborted) say(`the event stream ended: ${String(error)}`);
+  }
+}
+
+/** Quiet unless asked: the story is told in words. */
+function demoLogger() {
+  const asked = LOG_LEVELS.find((level) => level === process.env['DUMONT_LOG_LEVEL']);
+  return createLogger('demo', asked ?? 'error');
+}
+
+function whatToTry(session: DemoSession): string {
+  return `
+The workspace "${DEMO_WORKSPACE}" is protected: it trains, and every change is snapshotted. Try, in another terminal:
+
+  npx dumont machines list                             what is rented, and what it costs
+  npx dumont machines lose <machine> --how kill        take the machine away (or: freeze, partition)
+  npx dumont failover report                           how the work came back
+  npx dumont snapshots list ${DEMO_WORKSPACE}                       what is safe
+  npx dumont failover trigger ${DEMO_WORKSPACE} --wait              move to another machine without loss
+
+The workload writes ${TRAINING_FOLDER}/logs/train.log on the machine's disk, below ${session.dataDirectory}/machines.
+Ctrl-C ends the demo, destroys its machines and removes its data.
+
+`;
 }

@@ -19,7 +19,7 @@ const DETECT_BUDGET_MS = 1_000;
 const POLL_MS = 100;
 
 /** The report of the scenario: the failover's own, and what an independent look at the disks says. */
-export interface SpotLossReport extends Omit<FailoverReport, 'restore'> {
+export interface SpotLossReport extends FailoverReport {
   readonly scenario: 'spot-loss';
   readonly loss: LossKind;
   readonly ok: boolean;
@@ -30,7 +30,6 @@ export interface SpotLossReport extends Omit<FailoverReport, 'restore'> {
   readonly filesVerified: number;
   readonly filesWrong: number;
   readonly bytesRestored: number;
-  readonly restore: FailoverReport['restore'];
   /** Checkpoint the workload went on from. */
   readonly resumedFromCheckpoint: string | null;
   /** ISO time at which the workload said it went on. */

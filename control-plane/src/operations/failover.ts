@@ -44,7 +44,7 @@ export type FailoverResult = Promise<StepResult<FailoverEvent, FailoverData>>;
 /** The move of a workspace whose primary was lost, or whose operator wants another machine. States: FAILOVER.md. */
 export function failoverKind(
   parts: OperationParts,
-): OperationKind<FailoverState, 'completed' | 'averted' | 'failed', FailoverEvent, FailoverData> {
+): OperationKind<FailoverState, FailoverEvent, FailoverData, 'completed' | 'averted' | 'failed'> {
   return {
     kind: 'failover',
     table: FAILOVER_TABLE,
@@ -63,7 +63,7 @@ export function failoverKind(
     },
     onFailure: (error, data) => moveFailure(error, data, parts.limits.retryPauseMs),
     // A primary that is back may only stop the failover while it still holds the lease.
-    acceptsInterrupt: async (tx, workspaceId, data, { event }) => {
+    acceptsInterrupt: async (tx, { workspaceId, data, event }) => {
       if (event !== 'refuted') return true;
       const workspace = await findWorkspace(tx, workspaceId);
       return workspace !== undefined && workspace.primaryInstanceId === data.fromInstanceId;

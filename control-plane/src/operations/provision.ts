@@ -23,7 +23,7 @@ type Result = Promise<StepResult<ProvisionEvent, MoveData>>;
 /** Puts a new workspace on its first machine. */
 export function provisionKind(
   parts: OperationParts,
-): OperationKind<ProvisionState, 'completed' | 'failed', ProvisionEvent, MoveData> {
+): OperationKind<ProvisionState, ProvisionEvent, MoveData, 'completed' | 'failed'> {
   return {
     kind: 'provision',
     table: PROVISION_TABLE,

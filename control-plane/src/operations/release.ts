@@ -20,7 +20,7 @@ type Result = Promise<StepResult<ReleaseEvent, ReleaseData>>;
 /** Stops one machine on purpose. A primary that cannot publish its last state keeps running: nothing is lost by a stop. */
 export function releaseKind(
   parts: OperationParts,
-): OperationKind<ReleaseState, 'completed' | 'failed', ReleaseEvent, ReleaseData> {
+): OperationKind<ReleaseState, ReleaseEvent, ReleaseData, 'completed' | 'failed'> {
   return {
     kind: 'release',
     table: RELEASE_TABLE,
