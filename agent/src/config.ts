@@ -84,7 +84,7 @@ export function agentEnvironmentTable(): string {
 }
 
 /** The agent socket's URL: `http` becomes `ws`, the path is appended to the base's own. */
-export function socketUrlOf(controlUrl: string): string {
+function socketUrlOf(controlUrl: string): string {
   const url = new URL(controlUrl);
   url.protocol = url.protocol.replace('http', 'ws');
   url.pathname = url.pathname.replace(/\/$/, '') + AGENT_SOCKET_PATH;

@@ -4,7 +4,7 @@ import type { SnapshotRecord, SnapshotRef } from '@dumont/shared/protocol/snapsh
 import type { WatchIgnore } from '../workspace/watch.ts';
 
 /** Work done so far; totals may grow while the work discovers more. */
-export interface WorkProgress {
+interface WorkProgress {
   readonly doneBytes: number;
   readonly totalBytes: number;
   readonly doneFiles: number;

@@ -16,7 +16,7 @@ const RETRY: BackoffPolicy = { baseMs: 1_000, capMs: 30_000 };
 const MAX_STALE_PARENTS = 5;
 
 /** The watcher, as far as publishing goes. */
-export interface DirtySource {
+interface DirtySource {
   readonly isDirty: boolean;
   readonly sinceMonotonicMs: number | null;
   take(): DirtyMark | null;

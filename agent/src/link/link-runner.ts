@@ -16,14 +16,14 @@ import { isPerishable, Outbox } from './outbox.ts';
 import type { FromLink, LinkTrouble } from './thread-messages.ts';
 
 /** A fleet must not storm a control plane that restarts, and one agent must be back within seconds. */
-export const RECONNECT = { baseMs: 100, capMs: 5_000 } as const;
+const RECONNECT = { baseMs: 100, capMs: 5_000 } as const;
 /** Acks answer beats, about once a second; five missed ones mean that nobody is there. */
-export const ACK_SILENCE_MS = 5_000;
+const ACK_SILENCE_MS = 5_000;
 /** Where beats are rarer than that, so are acks. */
 const ACK_SILENCE_BEATS = 3;
 /** TCP, TLS and WebSocket handshakes are four round trips; then the welcome is one database read. */
-export const HANDSHAKE_TIMEOUT_MS = 3_000;
-export const WELCOME_TIMEOUT_MS = 5_000;
+const HANDSHAKE_TIMEOUT_MS = 3_000;
+const WELCOME_TIMEOUT_MS = 5_000;
 /** A close frame that is not answered within this is not waited for. */
 const CLOSE_TIMEOUT_MS = 500;
 /** A peer that reads this slowly gets no more telemetry until it has caught up. */

@@ -7,7 +7,7 @@ import { readProcess } from './process-table.ts';
 import { openLog, tailOfLog } from './workload-log.ts';
 
 /** A hook may warm a cache or load a model, but a failover waits for it. */
-export const HOOK_TIMEOUT_MS = 600_000;
+const HOOK_TIMEOUT_MS = 600_000;
 
 export interface HookOptions {
   readonly command: string;

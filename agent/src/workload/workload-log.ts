@@ -2,7 +2,7 @@ import { type FileHandle, open, writeFile } from 'node:fs/promises';
 import { toDumontError } from '@dumont/shared/util/errors.ts';
 
 /** Enough for the end of a training run; one older file of the same size is kept beside it. */
-export const WORKLOAD_LOG_LIMIT_BYTES = 10_485_760;
+const WORKLOAD_LOG_LIMIT_BYTES = 10_485_760;
 
 const TAIL_BYTES = 2_048;
 

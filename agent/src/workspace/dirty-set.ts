@@ -1,5 +1,5 @@
 /** Above this many paths a full rescan is cheaper than the list, and the list would cost tens of megabytes. */
-export const MAX_DIRTY_PATHS = 50_000;
+const MAX_DIRTY_PATHS = 50_000;
 
 /** What may differ from the last committed snapshot. */
 export interface DirtyMark {
