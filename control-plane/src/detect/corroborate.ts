@@ -29,6 +29,8 @@ export interface MachineCorroboratorOptions {
  */
 export class MachineCorroborator implements Corroborator {
   readonly #options: MachineCorroboratorOptions;
+  /** When each instance's provider was last asked, monotonic ms, oldest first. */
+  readonly #askedProviderAtMs = new Map<InstanceId, number>();
 
   constructor(options: MachineCorroboratorOptions) {
     this.#options = options;
@@ -53,7 +55,7 @@ export class MachineCorroborator implements Corroborator {
       const leftMs = Math.max(0, deadlineMs - clock.monotonicMs());
       const found = await Promise.all([
         this.#askMachine(location, leftMs),
-        withinTheBox(() => this.#askProvider(location, timeout.signal)),
+        withinTheBox(() => (this.#mayAskProvider(instanceId) ? this.#askProvider(location, timeout.signal) : null)),
       ]);
       return found.filter((evidence) => evidence !== null);
     } finally {
@@ -67,6 +69,18 @@ export class MachineCorroborator implements Corroborator {
     const result = await probeTcp(location.probe, { timeoutMs, clock });
     const detail = `${location.probe.host}:${location.probe.port}`;
     return { kind: `probe-${result}`, hard: result === 'refused', atMs: clock.nowMs(), detail };
+  }
+
+  /** Providers limit how often they may be asked, so at most about once a second per instance. */
+  #mayAskProvider(instanceId: InstanceId): boolean {
+    const nowMs = this.#options.clock.monotonicMs();
+    for (const [id, askedAtMs] of this.#askedProviderAtMs) {
+      if (nowMs - askedAtMs < PROVIDER_EVERY_MS) break;
+      this.#askedProviderAtMs.delete(id);
+    }
+    if (this.#askedProviderAtMs.has(instanceId)) return false;
+    this.#askedProviderAtMs.set(instanceId, nowMs);
+    return true;
   }
 
   async #askProvider(location: MachineLocation, signal: AbortSignal): Promise<Evidence | null> {
@@ -84,6 +98,9 @@ export class MachineCorroborator implements Corroborator {
     return Promise.race([attempt, expired]);
   }
 }
+
+/** A little under the period of the rechecks, so that each of them may ask. */
+const PROVIDER_EVERY_MS = 900;
 
 /** What a provider's view proves. A `running` proves nothing: providers notice dead hosts minutes later. Pure. */
 export function providerEvidence(machine: ProviderMachine | null, atMs: number): Evidence | null {

@@ -59,6 +59,8 @@ export interface SuspicionKnobs {
   readonly probeTimeoutMs: number;
   /** Between two second opinions about the same silence, ms. */
   readonly recheckEveryMs: number;
+  /** The same while the connection is broken but the suspicion is not due yet: a machine dies piece by piece. */
+  readonly recheckBrokenEveryMs: number;
 }
 
 /** For beats every 200 ms: suspect at 600 ms, confirmed well within a second. */
@@ -70,6 +72,7 @@ export const STANDARD_KNOBS: SuspicionKnobs = {
   probeAlphaMs: 150,
   probeTimeoutMs: 250,
   recheckEveryMs: 1_000,
+  recheckBrokenEveryMs: 60,
 };
 
 /** For far or overloaded hosts: a second slower, with about a tenth of the mistakes. */

@@ -121,6 +121,9 @@ export class Watch {
   wantsOpinion(nowMs: number, awareness: number): boolean {
     if (this.asking || this.state === 'committed') return false;
     if (this.#askWanted) return true;
+    if (this.#abruptlyClosed && (this.state === 'grace' || this.state === 'alive')) {
+      return nowMs - this.#askedAtMs >= this.#knobs.recheckBrokenEveryMs;
+    }
     if (this.state === 'grace' || nowMs - this.lastSignMs < this.patience(awareness).probeAfterMs) return false;
     return nowMs - this.#askedAtMs >= this.#knobs.recheckEveryMs;
   }

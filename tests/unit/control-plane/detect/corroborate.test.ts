@@ -8,6 +8,7 @@ import type { MachineStatus, ProviderMachine } from '@dumont/control-plane/provi
 import { createLogger } from '@dumont/shared/node/logger.ts';
 import { systemClock } from '@dumont/shared/util/clock.ts';
 import { expect, test } from 'vitest';
+import { ManualClock } from '../../../world/manual-clock.ts';
 import { closedPort, newInstance, tcpServer } from './monitor-world.ts';
 
 const instance = newInstance();
@@ -46,9 +47,39 @@ test('a server that accepts and says nothing is silent, and the probe keeps its 
   expect(performance.now() - startedMs).toBeLessThan(1_000);
 });
 
-test('a server that hangs up without a banner is silent', async () => {
-  await using server = await tcpServer((socket) => socket.end());
-  expect(await probeTcp(server, { timeoutMs: 2_000, clock: systemClock })).toBe('silent');
+test('a server that hangs up without a banner is tried again, and silent in the end', async () => {
+  let connections = 0;
+  await using server = await tcpServer((socket) => {
+    connections += 1;
+    socket.end();
+  });
+  expect(await probeTcp(server, { timeoutMs: 250, clock: systemClock })).toBe('silent');
+  expect(connections).toBeGreaterThan(1);
+});
+
+test('a server that hangs up once because it is dying refuses the next try', async () => {
+  const server = await tcpServer((socket) => {
+    socket.destroy();
+    void server[Symbol.asyncDispose]();
+  });
+  expect(await probeTcp(server, { timeoutMs: 2_000, clock: systemClock })).toBe('refused');
+});
+
+test('the provider of one instance is asked at most about once a second', async () => {
+  let asked = 0;
+  const show = () => {
+    asked += 1;
+    return Promise.resolve(null);
+  };
+  const log = createLogger('test', 'silent');
+  const clock = new ManualClock();
+  const corroborator = new MachineCorroborator({ clock, log, locate: () => ({ probe: null, show }) });
+  expect(await corroborator.corroborate(instance, 250)).toHaveLength(1);
+  expect(await corroborator.corroborate(instance, 250)).toEqual([]);
+  expect(await corroborator.corroborate(newInstance(), 250)).toHaveLength(1);
+  await clock.advance(1_000);
+  expect(await corroborator.corroborate(instance, 250)).toHaveLength(1);
+  expect(asked).toBe(3);
 });
 
 test('a host name that does not exist is silent, not an error', async () => {

@@ -123,6 +123,15 @@ test('an abrupt close of an agent whose machine answers waits for the silence, a
   expect(world.course()).toEqual([]);
 });
 
+test('a machine that dies a moment after its agent is asked again before the suspicion', async () => {
+  const world = await beatingWorld();
+  world.script.takesMs = 5;
+  world.script.find = () => (world.clock.monotonicMs() < 2_080 ? ['probe-answered'] : ['probe-refused']);
+  world.monitor.disconnected(instance, { abrupt: true });
+  await world.clock.advance(150);
+  expect(world.course()).toEqual(['suspect 2080', 'confirm 2080', 'commit 2080']);
+});
+
 test('a goodbye proves nothing and asks nobody before its time', async () => {
   const world = await beatingWorld();
   world.monitor.disconnected(instance, { abrupt: false });
