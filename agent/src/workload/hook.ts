@@ -23,7 +23,7 @@ export interface HookOptions {
 /**
  * Runs a hook by `/bin/sh -c` in the workspace folder and waits for its end. Nothing it started outlives a timeout or
  * an abort.
- * @throws {DumontError} UNAVAILABLE when it exits with an error, TIMEOUT, ABORTED, IO when it cannot be started
+ * @throws {DumontError} WORKLOAD when it exits with an error, TIMEOUT, ABORTED, IO when it cannot be started
  */
 export async function runHook(options: HookOptions): Promise<void> {
   const { command, workspaceDir, clock, logPath, signal } = options;
@@ -60,7 +60,7 @@ export async function runHook(options: HookOptions): Promise<void> {
     }
     if (outcome.failure !== null) {
       const tail = await tailOfLog(logPath);
-      throw new DumontError('UNAVAILABLE', `the hook ended with ${outcome.failure}: ${tail.slice(-1_500)}`, {
+      throw new DumontError('WORKLOAD', `the hook ended with ${outcome.failure}: ${tail.slice(-1_500)}`, {
         hint: `Its output is in ${logPath}.`,
       });
     }

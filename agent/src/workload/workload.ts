@@ -79,7 +79,7 @@ export class Workload implements AsyncDisposable {
 
   /**
    * Starts the command unless it runs already, and waits until it has stayed up for `stableMs` or exited with 0.
-   * @throws {DumontError} UNAVAILABLE with the end of its output when it fails before; with `restart` it is tried
+   * @throws {DumontError} WORKLOAD with the end of its output when it fails before; with `restart` it is tried
    * again in the background all the same. IO when it cannot be started. ABORTED.
    */
   async start(spec: WorkloadSpec, options: { readonly stableMs: number; readonly signal: AbortSignal }): Promise<void> {
@@ -97,7 +97,7 @@ export class Workload implements AsyncDisposable {
     const failure = await this.#failureWithin(run, waitMs, options.signal);
     if (failure === null) return;
     const tail = await tailOfLog(this.logPath);
-    throw new DumontError('UNAVAILABLE', `the workload ended with ${failure}: ${tail.slice(-1_500)}`, {
+    throw new DumontError('WORKLOAD', `the workload ended with ${failure}: ${tail.slice(-1_500)}`, {
       hint: `Its output is in ${this.logPath}.`,
       retryable: true,
     });

@@ -17,6 +17,7 @@ const STATUS_OF: Readonly<Record<ErrorCode, number>> = {
   UNSUPPORTED: 422,
   NO_OFFER: 503,
   PROVIDER: 502,
+  WORKLOAD: 409,
   UNAVAILABLE: 503,
   TIMEOUT: 504,
   ABORTED: 503,

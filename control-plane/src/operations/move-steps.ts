@@ -162,7 +162,7 @@ export async function resumeStep<Data extends MoveData>(
     const workloadResumedAtMs = parts.clock.nowMs();
     return { event: 'workloadChecked', data: { ...data, workloadResumedAtMs }, detail: { workload: state, pid } };
   } catch (error) {
-    if (context.signal.aborted || !isWorkloadFault(error)) throw error;
+    if (context.signal.aborted || !isDumontError(error, 'WORKLOAD')) throw error;
     const { message } = toDumontError(error);
     await record(parts, context, 'workload.failed', instanceId, { message });
     return {
@@ -265,10 +265,6 @@ async function searchAll(
   const offers = answers.flatMap((answer) => (answer.status === 'fulfilled' ? answer.value : []));
   const failures = answers.flatMap((answer) => (answer.status === 'rejected' ? [String(answer.reason)] : []));
   return { offers, failures };
-}
-
-function isWorkloadFault(error: unknown): boolean {
-  return isDumontError(error) && error.code !== 'UNAVAILABLE' && error.code !== 'TIMEOUT' && error.code !== 'ABORTED';
 }
 
 function reportProgress<Data>(parts: OperationParts, context: StepContext<Data>, progress: CommandProgress): void {

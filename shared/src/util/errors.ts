@@ -18,6 +18,7 @@ export const ERROR_CODES = [
   'STALE_PARENT', // the snapshot's parent is not the workspace's head
   'PROTOCOL', // a message the protocol does not allow
   'NO_OFFER', // the market has nothing that fits the policy
+  'WORKLOAD', // the user's own command failed
   'PROVIDER', // a provider answered with an error
   'UNSUPPORTED',
   'INTERNAL',

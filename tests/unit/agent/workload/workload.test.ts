@@ -70,7 +70,7 @@ test('a command that fails before it is stable is an error with its last words, 
   await expect(
     run.workload.start({ command, restart: true }, { stableMs: 5_000, signal: never }),
   ).rejects.toMatchObject({
-    code: 'UNAVAILABLE',
+    code: 'WORKLOAD',
     message: expect.stringMatching(/exit code 3.*no such model/) as string,
   });
   await eventually('it was tried three times', async () => (await lines(run.workload.logPath)).length >= 3);
@@ -81,7 +81,7 @@ test('without restart a failure is final', async () => {
   await using folder = await makeTempFolder();
   await using run = await workloadIn(folder.path);
   const start = run.workload.start({ command: 'exit 1', restart: false }, { stableMs: 5_000, signal: never });
-  await expect(start).rejects.toMatchObject({ code: 'UNAVAILABLE' });
+  await expect(start).rejects.toMatchObject({ code: 'WORKLOAD' });
   expect(run.states).toEqual(['running', 'failed']);
 });
 
@@ -191,7 +191,7 @@ test('a hook runs to its end; a failing one is an error with its last words; a s
   await runHook({ ...hook, command: 'echo warm > cache' });
   expect(await lines(join(folder.path, 'cache'))).toEqual(['warm']);
   await expect(runHook({ ...hook, command: 'echo broken; exit 4' })).rejects.toMatchObject({
-    code: 'UNAVAILABLE',
+    code: 'WORKLOAD',
     message: expect.stringMatching(/exit code 4.*broken/) as string,
   });
   const slow = runHook({ ...hook, command: 'sleep 63 & sleep 63', timeoutMs: 100 });
