@@ -2,8 +2,9 @@ import { mkdir, readdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { PassThrough } from 'node:stream';
 import { text } from 'node:stream/consumers';
-import { expect, test } from 'vitest';
+import { expect, test, vi } from 'vitest';
 import { runStandalone, STANDALONE_COMMANDS } from '@dumont/agent/commands/run.ts';
+import { startS3Simulator } from '../../../simulators/s3/s3-simulator.ts';
 import { makeTempFolder } from '../../../world/temp-folder.ts';
 
 async function run(argv: readonly string[], isTty = false) {
@@ -139,4 +140,24 @@ test('every command explains itself, and progress shows on a terminal only', asy
   }
   const watched = await run(['snapshot', place.dir, '--to', place.store], true);
   expect(watched.err).toContain('snapshot [############################] 100%');
+});
+
+test('the same commands work on S3 while the service stumbles', async () => {
+  await using place = await workplace();
+  const keys = { accessKeyId: 'id', secretAccessKey: 'secret' };
+  await using simulator = await startS3Simulator({ ...keys, buckets: ['b'] });
+  vi.stubEnv('S3_ENDPOINT', simulator.endpoint);
+  vi.stubEnv('S3_KEY_ID', keys.accessKeyId);
+  vi.stubEnv('S3_APPLICATION_KEY', keys.secretAccessKey);
+  try {
+    simulator.faults.add({ kind: 'reset', method: 'PUT' });
+    simulator.faults.add({ kind: 'truncate', method: 'GET', keyPrefix: 'team/packs/' });
+    expect(await run(['snapshot', place.dir, '--to', 's3://b/team'])).toMatchObject({ exitCode: 0, err: '' });
+    const restored = await run(['restore', '--from', 's3://b/team', '--to', place.target]);
+    expect(restored).toMatchObject({ exitCode: 0, err: '' });
+    expect(await readFile(join(place.target, 'a.txt'), 'utf8')).toBe('first');
+    expect([...simulator.objects('b').keys()].every((key) => key.startsWith('team/'))).toBe(true);
+  } finally {
+    vi.unstubAllEnvs();
+  }
 });
