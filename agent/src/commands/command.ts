@@ -38,7 +38,7 @@ export interface Command {
 }
 
 /** The workspace of snapshots made without a control plane when none is named. */
-export const DEFAULT_WORKSPACE_ID = 'ws_00000000000000000000' as WorkspaceId;
+const DEFAULT_WORKSPACE_ID = 'ws_00000000000000000000' as WorkspaceId;
 
 export const WORKSPACE_FLAG: FlagSpec = {
   value: 'id',

@@ -137,11 +137,19 @@ export class TargetFolder {
       if (!stats.isDirectory()) return 0;
       let removed = 0;
       for (const child of await this.#children(path)) removed += await this.remove(child, rules);
-      await rmdir(this.absolute(path));
-      return removed + 1;
+      return removed + ((await this.#removeIfEmpty(path)) ? 1 : 0);
     } catch (error) {
-      if (systemErrorCode(error) === 'ENOTEMPTY') return 0;
       throw toDumontError(error, 'IO', `removing ${this.absolute(path)}`);
+    }
+  }
+
+  async #removeIfEmpty(path: string): Promise<boolean> {
+    try {
+      await rmdir(this.absolute(path));
+      return true;
+    } catch (error) {
+      if (systemErrorCode(error) === 'ENOTEMPTY') return false;
+      throw error;
     }
   }
 

@@ -43,7 +43,7 @@ export async function readManifest(
 }
 
 /** A stored manifest's bytes to the manifest. @throws {DumontError} CORRUPT, UNSUPPORTED */
-export async function unpackManifest(bytes: Uint8Array, key: string): Promise<Manifest> {
+async function unpackManifest(bytes: Uint8Array, key: string): Promise<Manifest> {
   try {
     return decodeManifest(await decodeFrames(bytes, MAX_MANIFEST_BYTES));
   } catch (error) {

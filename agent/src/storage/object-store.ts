@@ -46,7 +46,7 @@ export interface ObjectStore {
 }
 
 /** Largest object read or written whole, bytes: several packs, and every manifest of the format. */
-export const MAX_OBJECT_BYTES = 512 * 1024 * 1024;
+const MAX_OBJECT_BYTES = 512 * 1024 * 1024;
 
 const SEGMENT_PATTERN = /^[A-Za-z0-9_-][A-Za-z0-9._-]*$/;
 /** The shortest limit among the services we use. */

@@ -14,16 +14,13 @@ export interface OpenStoreOptions extends RetryOptions {
 
 /** The store a grant speaks of, with retries. Nothing is contacted yet. @throws {DumontError} USAGE for a bad prefix */
 export async function openStore(grant: StorageGrant, options: OpenStoreOptions): Promise<OpenStore> {
-  switch (grant.kind) {
-    case 'file':
-      return disposable(new PrefixStore(new FileStore(options.fileMount ?? grant.path), grant.prefix));
-    case 's3': {
-      // Loaded on demand: the SDK takes a good part of a second and tens of megabytes that a file store does not need.
-      const { S3Store } = await import('./s3-store.ts');
-      const store = new S3Store(grant);
-      return disposable(new PrefixStore(new RetryStore(store, options), grant.prefix), store);
-    }
+  if (grant.kind === 'file') {
+    return disposable(new PrefixStore(new FileStore(options.fileMount ?? grant.path), grant.prefix));
   }
+  // Loaded on demand: the SDK takes a good part of a second and tens of megabytes that a file store does not need.
+  const { S3Store } = await import('./s3-store.ts');
+  const store = new S3Store(grant);
+  return disposable(new PrefixStore(new RetryStore(store, options), grant.prefix), store);
 }
 
 function disposable(store: ObjectStore, owned?: AsyncDisposable): OpenStore {

@@ -7,7 +7,7 @@ import { assertPrefix } from './object-store.ts';
 type Environment = Readonly<Record<string, string | undefined>>;
 
 /** Settings of `s3://` stores and whether they must be set. */
-export const S3_VARIABLES = {
+const S3_VARIABLES = {
   S3_ENDPOINT: 'URL of the S3-compatible service',
   S3_REGION: 'region the service signs for; us-east-1 when absent',
   S3_KEY_ID: 'access key id',

@@ -5,7 +5,7 @@ import ignore from 'ignore';
 import { DumontError, systemErrorCode, toDumontError } from '@dumont/shared/util/errors.ts';
 
 /** In the workspace folder; gitignore syntax, last match wins. Is itself part of every snapshot. */
-export const IGNORE_FILE = '.dumontignore';
+const IGNORE_FILE = '.dumontignore';
 
 /** Names of half-written files of ours; any folder may hold some after a crash. */
 export const TEMP_FILE_PREFIX = '.dumont-tmp-';

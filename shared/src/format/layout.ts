@@ -5,7 +5,7 @@ import { assert } from '../util/assert.ts';
 export const FORMAT_VERSION = 1;
 
 /** Every pack lies under this prefix, named by the BLAKE3-256 of its bytes. */
-export const PACKS_PREFIX = 'packs/';
+const PACKS_PREFIX = 'packs/';
 
 const HASH_PATTERN = /^[0-9a-f]{64}$/;
 const WRITER_PATTERN = /^[a-z0-9_]{1,64}$/;

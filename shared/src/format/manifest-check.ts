@@ -27,7 +27,7 @@ export function checkManifest(manifest: Manifest): void {
 }
 
 /** Why a path must not be used as an entry's, undefined when it is a plain relative one. Pure. */
-export function pathObjection(path: string): string | undefined {
+function pathObjection(path: string): string | undefined {
   if (!path.isWellFormed()) return 'it is not valid Unicode';
   if (path.includes('\0')) return 'it holds a NUL';
   if (path.startsWith('/')) return 'it is absolute';

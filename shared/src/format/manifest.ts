@@ -11,7 +11,7 @@ import { CODECS, MAX_PACK_BYTES } from './pack.ts';
 /** Most entries of one snapshot: the manifest is one JSON text in memory, about 200 bytes per entry. */
 export const MAX_ENTRIES = 1_000_000;
 /** Most distinct chunks of one snapshot: 4 TB at 1 MiB each. */
-export const MAX_CHUNKS = 4_000_000;
+const MAX_CHUNKS = 4_000_000;
 /** Largest manifest, bytes of JSON: below the longest string of the engine (512 MiB). */
 export const MAX_MANIFEST_BYTES = 448 * 1024 * 1024;
 
@@ -31,7 +31,7 @@ const metadata = {
   mtimeNs: nanosecondsSchema,
 };
 
-export const fileEntrySchema = z.object({
+const fileEntrySchema = z.object({
   type: z.literal('file'),
   ...metadata,
   size: countSchema,
@@ -47,7 +47,7 @@ const hardlinkEntrySchema = z.object({ type: z.literal('hardlink'), path: pathSc
 const dirEntrySchema = z.object({ type: z.literal('dir'), ...metadata });
 const symlinkEntrySchema = z.object({ type: z.literal('symlink'), ...metadata, target: z.string().min(1).max(4_096) });
 
-export const entrySchema = z.discriminatedUnion('type', [
+const entrySchema = z.discriminatedUnion('type', [
   fileEntrySchema,
   dirEntrySchema,
   symlinkEntrySchema,
@@ -67,7 +67,7 @@ const chunkRowSchema = z.tuple([
 export type ChunkRow = z.infer<typeof chunkRowSchema>;
 
 /** Everything needed to rebuild a workspace folder from packs, and the parent's hash, which proves lineage. */
-export const manifestSchema = z.object({
+const manifestSchema = z.object({
   formatVersion: z.literal(FORMAT_VERSION),
   /** Who wrote it, `name/version`. */
   tool: z.string().min(1).max(128),

@@ -1,4 +1,4 @@
-import fc from 'fast-check';
+import * as fc from 'fast-check';
 import { expect, test } from 'vitest';
 import { manifestKey, manifestPrefix, packKey, parseManifestKey } from '@dumont/shared/format/layout.ts';
 import { newId } from '@dumont/shared/model/ids.ts';

@@ -1,5 +1,5 @@
 import { execFileSync, spawnSync } from 'node:child_process';
-import fc from 'fast-check';
+import * as fc from 'fast-check';
 import { expect, test } from 'vitest';
 import { FRAME_OVERHEAD_BYTES, parseFrame, writeFrame } from '@dumont/shared/format/lz4-frame.ts';
 import { xxh32 } from '@dumont/shared/format/xxh32.ts';
