@@ -12,7 +12,7 @@ export type StorageProviderName = (typeof STORAGE_PROVIDERS)[number];
 const optional = z.string().min(1).optional();
 
 /** The variables of one S3-compatible provider; all five belong together. */
-function bucketVariables<Prefix extends string>(prefix: Prefix, name: string) {
+function bucketVariables(prefix: string, name: string): Readonly<Record<string, typeof optional>> {
   const text = (what: string) => optional.describe(`${name}: ${what}, with STORAGE_PROVIDER=${prefix.toLowerCase()}.`);
   return {
     [`${prefix}_ENDPOINT`]: text('endpoint URL'),

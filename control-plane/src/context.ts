@@ -2,7 +2,6 @@ import { randomUUID } from 'node:crypto';
 import { mkdir } from 'node:fs/promises';
 import type { LossKind } from '@dumont/shared/api/endpoints.ts';
 import type { InstanceId } from '@dumont/shared/model/ids.ts';
-import { newId } from '@dumont/shared/model/ids.ts';
 import type { Logger } from '@dumont/shared/node/logger.ts';
 import type { StorageGrant } from '@dumont/shared/protocol/storage-grant.ts';
 import { CLOSE_CODES } from '@dumont/shared/protocol/version.ts';
@@ -17,6 +16,7 @@ import { MachineCorroborator } from './detect/corroborate.ts';
 import { HeartbeatMonitor } from './detect/heartbeat-monitor.ts';
 import { MachineLocator } from './detect/machine-locator.ts';
 import { createApp } from './http/app.ts';
+import type { ApiServices } from './http/services.ts';
 import { listen } from './http/listen.ts';
 import { AgentHub } from './hub/agent-hub.ts';
 import { Fleet } from './hub/fleet.ts';
@@ -32,6 +32,7 @@ import { releaseKind } from './operations/release.ts';
 import { OperationRunner } from './operations/runner.ts';
 import { startProvision, startRelease, triggerFailover } from './operations/start.ts';
 import { takeSnapshot } from './operations/take-snapshot.ts';
+import { VerdictRelay } from './detect/verdict-relay.ts';
 import { Wardship } from './operations/wardship.ts';
 import { LocalFaults } from './providers/local/local-faults.ts';
 import { LocalProvider } from './providers/local/local-provider.ts';
@@ -43,6 +44,7 @@ import { STRATEGIES } from './provisioning/strategies.ts';
 import { Sweeper } from './provisioning/sweeper.ts';
 import type { Database } from './store/database.ts';
 import { findInstance } from './store/instances.ts';
+import { dropLeases } from './store/operations.ts';
 import { openDatabase } from './store/open-database.ts';
 import { ensureSetting } from './store/settings.ts';
 import { LoopLag } from './telemetry/loop-lag.ts';
@@ -78,102 +80,134 @@ export interface ControlPlane extends AsyncDisposable {
  * @throws {DumontError} when the port, the database or the data directory cannot be used
  */
 export async function startControlPlane(options: ControlPlaneOptions): Promise<ControlPlane> {
+  await using stack = new AsyncDisposableStack();
+  const ground = await layGround(options, stack);
+  const live = buildLiveSide(ground, stack);
+  const { runner, guardian, sweeper, parts } = buildOperations(ground, live, stack);
+  const { listener, db, clock, log, config, apiToken, events } = ground;
+
+  live.hub.attach(listener.server);
+  const started = <Result>(result: Result): Result => {
+    runner.nudge();
+    return result;
+  };
+  const services: ApiServices = {
+    db,
+    clock,
+    log,
+    apiToken,
+    events,
+    fleet: live.fleet,
+    version: VERSION,
+    operations: {
+      provision: async (body) => started(await startProvision(parts, body, config.storageName)),
+      failover: async (workspaceId, reason) => started(await triggerFailover(parts, workspaceId, reason)),
+      release: async (instanceId, how) => started(await startRelease(parts, instanceId, how)),
+    },
+    takeSnapshot: (workspaceId, how) => takeSnapshot(parts, workspaceId, how),
+    failoverReport: (failoverId) => buildFailoverReport(db, failoverId, clock.nowMs()),
+    injectLoss: (instanceId, kind) => injectLoss({ db, faults: ground.faults }, instanceId, kind),
+  };
+  listener.serve(createApp(services));
+  // Open event streams end before the server waits for its connections.
+  stack.use(events);
+  await live.wardship.resume();
+  guardian.start();
+  runner.start();
+  sweeper.start();
+  const owned = stack.move();
+  const dispose = () => owned.disposeAsync();
+  return { url: ground.url, apiToken, database: db.flavour, [Symbol.asyncDispose]: dispose };
+}
+
+type Ground = Awaited<ReturnType<typeof layGround>>;
+type LiveSide = ReturnType<typeof buildLiveSide>;
+
+/** What everything stands on: port, storage, token, database, providers. */
+async function layGround(options: ControlPlaneOptions, stack: AsyncDisposableStack) {
   const { config, secrets, log, overrides } = options;
   const clock = overrides?.clock ?? systemClock;
   const random = overrides?.random ?? systemRandom;
-  await using stack = new AsyncDisposableStack();
-
   const listener = stack.use(await listen(config));
   const url = `http://${config.host.includes(':') ? `[${config.host}]` : config.host}:${listener.port}`;
   await prepareStorage(secrets.storage);
   const apiToken = secrets.apiToken ?? (await ensureApiToken(config.dataDirectory));
   const db = stack.use(await openDatabase({ databaseUrl: secrets.databaseUrl, dataDirectory: config.dataDirectory }));
+  // The embedded database has one process: whoever held leases on its operations is dead.
+  if (db.flavour === 'pglite') await dropLeases(db);
   const events = new EventFeed({ db, clock });
-  const onChange = () => events.wake();
-  const changed = new Bell();
-  const labelPrefix = `dumont-${await ensureSetting(db, 'installation-id', () => randomUUID().slice(0, 8))}-`;
-  const providers = overrides?.providers ?? localProviders(options, clock, random);
+  const installationId = await ensureSetting(db, 'installation-id', () => randomUUID().slice(0, 8));
+  return {
+    config,
+    secrets,
+    log,
+    clock,
+    random,
+    listener,
+    url,
+    apiToken,
+    db,
+    events,
+    limits: { ...OPERATION_LIMITS, bootDeadlineMs: config.bootDeadlineMs, ...overrides?.limits },
+    labelPrefix: `dumont-${installationId}-`,
+    providers: overrides?.providers ?? localProviders(options, clock, random),
+    faults: new LocalFaults({ root: config.local.directory, clock }),
+    settings: { heartbeatIntervalMs: config.heartbeatIntervalMs, storage: secrets.storage },
+    /** Rings when a workspace was fenced or a machine was proven gone. */
+    changed: new Bell(),
+    onChange: () => events.wake(),
+  };
+}
 
-  const faults = new LocalFaults({ root: config.local.directory, clock });
-  const settings = { heartbeatIntervalMs: config.heartbeatIntervalMs, storage: secrets.storage };
+/** Sockets, detector, and who is watched. */
+function buildLiveSide(ground: Ground, stack: AsyncDisposableStack) {
+  const { db, clock, log, settings, config, providers, onChange } = ground;
   const fleet = new Fleet();
   const directory = new DatabaseAgentDirectory({ db, clock, settings, storageName: config.storageName, onChange });
   const hub = stack.use(new AgentHub({ directory, listener: fleet, clock, log }));
   const loopLag = stack.use(new LoopLag(clock));
   const locator = new MachineLocator({ db, providers });
+  const corroborator = new MachineCorroborator({ locate: (id, how) => locator.locate(id, how), clock, log });
+  const verdicts = new VerdictRelay();
   const monitor = stack.use(
-    new HeartbeatMonitor({
-      clock,
-      corroborator: new MachineCorroborator({ locate: (id, how) => locator.locate(id, how), clock, log }),
-      onVerdict: (verdict) => guardian.onVerdict(verdict),
-      log,
-      loopLagMs: () => loopLag.lagMs,
-    }),
+    new HeartbeatMonitor({ clock, corroborator, onVerdict: verdicts.pass, log, loopLagMs: () => loopLag.lagMs }),
   );
   fleet.connect({ hub, monitor });
-
   const wardship = new Wardship({ db, hub, monitor, locator, settings, graceMs: config.startGraceMs, log });
+  return { fleet, hub, wardship, verdicts };
+}
+
+/** The durable processes and those who start them. */
+function buildOperations(ground: Ground, live: LiveSide, stack: AsyncDisposableStack) {
+  const { db, clock, random, log, changed, onChange } = ground;
+  const { hub } = live;
   const sweeper = new Sweeper({
-    db,
-    clock,
-    log,
-    providers,
-    labelPrefix,
+    ...ground,
     ...SWEEP_PERIODS,
-    onChange,
     onGone: (instanceId) => {
       hub.close(instanceId, CLOSE_CODES.released, 'the machine was given back');
       changed.ring();
     },
   });
   const renterParts: RenterParts = {
-    db,
-    clock,
-    providers,
+    ...ground,
     presence: hub,
-    labelPrefix,
-    agentEnvironment: agentEnvironment(config, secrets, config.publicUrl ?? url),
-    onChange,
+    agentEnvironment: agentEnvironment(ground),
     onRelease: () => sweeper.nudge(),
   };
-  const limits = { ...OPERATION_LIMITS, bootDeadlineMs: config.bootDeadlineMs, ...overrides?.limits };
   const parts: OperationParts = {
-    ...{ db, clock, random, log, hub, providers, wardship, limits, changed, onChange },
+    ...ground,
+    ...live,
     strategies: STRATEGIES,
     renterFor: (owner) => new LedgerRenter(renterParts, owner),
   };
   const kinds = [anyKind(failoverKind(parts)), anyKind(provisionKind(parts)), anyKind(releaseKind(parts))];
-  const owner = newId('operation');
+  const owner = `control-plane-${randomUUID()}`;
   const runner = stack.use(new OperationRunner({ db, clock, random, log, owner, kinds, onProgress: onChange }));
   const guardian = stack.use(new Guardian(parts, runner));
+  live.verdicts.to(guardian.onVerdict);
   stack.use(sweeper);
-
-  hub.attach(listener.server);
-  const started = <Result>(result: Result): Result => {
-    runner.nudge();
-    return result;
-  };
-  listener.serve(
-    createApp({
-      ...{ db, clock, log, apiToken, fleet, events },
-      version: VERSION,
-      operations: {
-        provision: async (body) => started(await startProvision(parts, body, config.storageName)),
-        failover: async (workspaceId, reason) => started(await triggerFailover(parts, workspaceId, reason)),
-        release: async (instanceId, how) => started(await startRelease(parts, instanceId, how)),
-      },
-      takeSnapshot: (workspaceId, how) => takeSnapshot(parts, workspaceId, how),
-      failoverReport: (failoverId) => buildFailoverReport(db, failoverId, clock.nowMs()),
-      injectLoss: (instanceId, kind) => injectLoss({ db, faults }, instanceId, kind),
-    }),
-  );
-  stack.use(events);
-  await wardship.resume();
-  guardian.start();
-  runner.start();
-  sweeper.start();
-  const owned = stack.move();
-  return { url, apiToken, database: db.flavour, [Symbol.asyncDispose]: () => owned.disposeAsync() };
+  return { runner, guardian, sweeper, parts };
 }
 
 /** A destroyed machine is asked about twice, this far apart; strangers are looked for once in a while. */
@@ -192,13 +226,9 @@ const OPERATION_LIMITS: OperationLimits = {
   retryPauseMs: 2_000,
 };
 
-function agentEnvironment(
-  config: ControlConfig,
-  secrets: ControlSecrets,
-  publicUrl: string,
-): Readonly<Record<string, string>> {
+function agentEnvironment({ config, secrets, url }: Ground): Readonly<Record<string, string>> {
   return {
-    DUMONT_CONTROL_URL: publicUrl,
+    DUMONT_CONTROL_URL: config.publicUrl ?? url,
     DUMONT_LOG_LEVEL: config.logLevel,
     ...(secrets.storage.kind === 'file' && { DUMONT_FILE_STORE_PATH: secrets.storage.path }),
   };

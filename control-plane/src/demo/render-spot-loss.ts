@@ -6,7 +6,7 @@ import type { SpotLossReport } from './spot-loss.ts';
 
 /** The scenario's report for people: the failover report, then what the comparison of the disks found. */
 export function renderSpotLoss(report: SpotLossReport, stdout: NodeJS.WriteStream): string {
-  const isTty = stdout.isTTY === true;
+  const isTty = stdout.isTTY;
   const view = {
     colors: createColors(isTty && process.env['NO_COLOR'] === undefined),
     width: isTty ? stdout.columns : 100,

@@ -6,6 +6,7 @@ import type { CommandProgress } from '@dumont/shared/protocol/command.ts';
 import { must } from '@dumont/shared/util/assert.ts';
 import { DumontError, isDumontError, toDumontError } from '@dumont/shared/util/errors.ts';
 import type { StrategyOutcome } from '../provisioning/strategy.ts';
+import type { NewEvent } from '../store/events.ts';
 import { appendEvent } from '../store/events.ts';
 import { findInstance, listHeldByOperation } from '../store/instances.ts';
 import { findLedger } from '../store/ledger.ts';
@@ -164,7 +165,7 @@ export async function resumeStep<Data extends MoveData>(
   } catch (error) {
     if (context.signal.aborted || !isDumontError(error, 'WORKLOAD')) throw error;
     const { message } = toDumontError(error);
-    await record(parts, context, 'workload.failed', instanceId, { message });
+    await record(parts, context, { type: 'workload.failed', instanceId, data: { message } });
     return {
       event: 'workloadChecked',
       data: { ...data, workloadError: message },
@@ -269,7 +270,7 @@ async function searchAll(
 
 function reportProgress<Data>(parts: OperationParts, context: StepContext<Data>, progress: CommandProgress): void {
   const { doneBytes, totalBytes, doneFiles, totalFiles } = progress;
-  record(parts, context, 'restore.progress', null, { doneBytes, totalBytes, doneFiles, totalFiles }).catch(
+  record(parts, context, { type: 'restore.progress', data: { doneBytes, totalBytes, doneFiles, totalFiles } }).catch(
     (error: unknown) => {
       parts.log.debug({ event: 'operation.progress', err: error }, 'progress not recorded');
     },
@@ -279,11 +280,9 @@ function reportProgress<Data>(parts: OperationParts, context: StepContext<Data>,
 async function record(
   parts: OperationParts,
   context: { readonly operationId: OperationId; readonly workspaceId: WorkspaceId },
-  type: string,
-  instanceId: InstanceId | null,
-  data: Readonly<Record<string, unknown>>,
+  event: Pick<NewEvent, 'type' | 'instanceId' | 'data'>,
 ): Promise<void> {
   const { operationId, workspaceId } = context;
-  await appendEvent(parts.db, { type, atMs: parts.clock.nowMs(), workspaceId, instanceId, operationId, data });
+  await appendEvent(parts.db, { ...event, atMs: parts.clock.nowMs(), workspaceId, operationId });
   parts.onChange();
 }

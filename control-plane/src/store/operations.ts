@@ -117,6 +117,11 @@ export async function claimOperation(
   return rows[0] === undefined ? undefined : toOperation(rows[0]);
 }
 
+/** Lets go of every lease; only right where no other process can hold one. */
+export async function dropLeases(db: Queryable): Promise<void> {
+  await db.query('update operations set lease_owner = null, lease_until = 0 where finished_at is null');
+}
+
 /** Prolongs our lease. @returns false when the operation is no longer ours: stop at once. */
 export async function renewLease(
   db: Queryable,

@@ -39,8 +39,8 @@ export async function openPostgres(
     query_timeout: ANSWER_TIMEOUT_MS,
     idle_in_transaction_session_timeout: IDLE_IN_TRANSACTION_TIMEOUT_MS,
     types: {
-      getTypeParser: (oid: number, format?: 'text' | 'binary') =>
-        oid === INT8_OID ? parseSafeInteger : types.getTypeParser(oid, format),
+      getTypeParser: (oid, format) =>
+        oid === types.builtins.INT8 ? parseSafeInteger : types.getTypeParser(oid, format),
     },
   });
   // An idle connection that breaks is replaced by the pool; the next query reports what matters.
@@ -60,8 +60,6 @@ export async function openPostgres(
   }
   return new PostgresDatabase(pool, options);
 }
-
-const INT8_OID = 20;
 
 function parseSafeInteger(text: string): number {
   const value = Number(text);
