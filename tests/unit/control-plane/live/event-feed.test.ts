@@ -59,9 +59,9 @@ test('without a wake the poll finds events of other replicas', async () => {
   const [last = 0] = await append(1);
   const taken = take(feed.stream({ after: last, signal: never }), 1);
   const appended = await append(1);
-  let isTaken = false;
-  void taken.then(() => (isTaken = true));
-  while (!isTaken) {
+  const progress = { isDone: false };
+  void taken.then(() => (progress.isDone = true));
+  while (!progress.isDone) {
     await clock.advance(1_000);
     // A query, so that the feed's own queries before it are done.
     await db.query('select 1');

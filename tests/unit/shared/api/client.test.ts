@@ -133,9 +133,9 @@ test('an event stream that goes silent is taken up again after the last id', asy
   })();
   await connected[0]?.promise;
   await up.promise;
-  let isResumed = false;
-  void connected[1]?.promise.then(() => (isResumed = true));
-  while (!isResumed) {
+  const resumed = { isDone: false };
+  void connected[1]?.promise.then(() => (resumed.isDone = true));
+  while (!resumed.isDone) {
     await clock.advance(5_000);
     // A turn of the real event loop between steps lets the socket work.
     await new Promise((resolve) => {

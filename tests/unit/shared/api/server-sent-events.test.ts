@@ -1,6 +1,6 @@
 import { readServerSentEvents } from '@dumont/shared/api/server-sent-events.ts';
 import { isDumontError } from '@dumont/shared/util/errors.ts';
-import fc from 'fast-check';
+import * as fc from 'fast-check';
 import { expect, test } from 'vitest';
 
 async function* chunksOf(text: string, cuts: readonly number[] = []): AsyncIterable<Uint8Array> {
