@@ -1,3 +1,4 @@
+import { createColors } from '@dumont/control-plane/cli/output/colors.ts';
 import { renderFacts } from '@dumont/control-plane/cli/output/facts.ts';
 import { failoverHeadline, renderFailoverReport } from '@dumont/control-plane/cli/output/failover-report.ts';
 import { formatAge, formatCost, formatPrice } from '@dumont/control-plane/cli/output/format.ts';
@@ -5,11 +6,10 @@ import { barOf } from '@dumont/control-plane/cli/output/phase-chart.ts';
 import { renderTable } from '@dumont/control-plane/cli/output/table.ts';
 import { ManualClock } from '@dumont/tests/world/manual-clock.ts';
 import * as fc from 'fast-check';
-import pc from 'picocolors';
 import { expect, test } from 'vitest';
 import { sampleReport } from '../http/sample-data.ts';
 
-const plain = pc.createColors(false);
+const plain = createColors(false);
 const viewOf = (width: number) => ({ colors: plain, width, isLive: true, clock: new ManualClock() });
 const longestLine = (text: string) => Math.max(...text.split('\n').map((line) => line.length));
 

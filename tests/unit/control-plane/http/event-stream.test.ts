@@ -59,6 +59,9 @@ test('a stream needs the token and refuses what it does not know', async () => {
   expect((await openStream('?after=-1')).status).toBe(400);
   expect((await openStream('?colour=red')).status).toBe(400);
   expect((await openStream('?workspace=nobody')).status).toBe(404);
+  const headers = { authorization: `Bearer ${world.token}` };
+  const head = await fetch(`${world.url}${API_PREFIX}/events`, { method: 'HEAD', headers });
+  expect(head.status).toBe(200);
 });
 
 test('a stream begins with the id to resume from, then each event with id, type and data', async () => {
