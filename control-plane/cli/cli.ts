@@ -3,7 +3,7 @@ import type { Clock } from '@dumont/shared/util/clock.ts';
 import type { Colors } from 'picocolors/types.js';
 
 /** A terminal or a pipe. */
-export interface CliStream {
+interface CliStream {
   write(text: string): unknown;
   readonly isTTY?: boolean | undefined;
   readonly columns?: number | undefined;

@@ -14,11 +14,15 @@ const FRAMES = ['⠋', '⠙', '⠹', '⠸', '⠼', '⠴', '⠦', '⠧', '⠇', '
 const MAX_LIVE_STEPS = 12;
 
 /**
- * Waits until an operation is over and shows its steps meanwhile: redrawn on a terminal, one line per finished step
+ * Waits until an operation is over (or far enough, by `isEnough`) and shows its steps meanwhile: redrawn on a terminal, one line per finished step
  * elsewhere, nothing with --json. Survives a restart of the control plane.
  * @throws {DumontError} ABORTED on Ctrl-C (the operation goes on), and what the API answers
  */
-export async function followOperation(cli: Cli, operationId: string): Promise<OperationView> {
+export async function followOperation(
+  cli: Cli,
+  operationId: string,
+  isEnough: (view: OperationView) => boolean = () => false,
+): Promise<OperationView> {
   const stop = new AbortController();
   const bell = new Bell();
   const listening = listen(cli, operationId, bell, AbortSignal.any([cli.signal, stop.signal]));
@@ -30,7 +34,7 @@ export async function followOperation(cli: Cli, operationId: string): Promise<Op
         const view = await cli.client.call('getOperation', { params: { operationId } });
         lastAnswerMs = cli.clock.monotonicMs();
         progress.show(view);
-        if (view.finished) return view;
+        if (view.finished || isEnough(view)) return view;
       } catch (error) {
         const outageMs = cli.clock.monotonicMs() - lastAnswerMs;
         if (!isDumontError(error) || !error.retryable || outageMs > MAX_OUTAGE_MS) throw error;

@@ -1,7 +1,6 @@
 import { Command, CommanderError } from 'commander';
 import { createApiClient } from '@dumont/shared/api/client.ts';
 import { DumontError, isDumontError, toDumontError } from '@dumont/shared/util/errors.ts';
-import pc from 'picocolors';
 import manifest from '../package.json' with { type: 'json' };
 import type { Cli, CliIo, CommandHost } from './cli.ts';
 import { eventsCommand } from './commands/events.ts';
@@ -12,6 +11,7 @@ import { snapshotsCommand } from './commands/snapshots.ts';
 import { workspacesCommand } from './commands/workspaces.ts';
 import { resolveConnection } from './connection.ts';
 import { expandKeyValues } from './key-value.ts';
+import { createColors } from './output/colors.ts';
 
 /** What a shell says of a program ended by Ctrl-C: 128 + SIGINT. */
 const EXIT_INTERRUPTED = 130;
@@ -50,7 +50,7 @@ export async function runCli(argv: readonly string[], io: CliIo): Promise<number
 }
 
 function createProgram(io: CliIo): Command {
-  const colors = pc.createColors(useColors(io.stdout.isTTY === true, io));
+  const colors = createColors(useColors(io.stdout.isTTY === true, io));
   return new Command('dumont')
     .description('Look after workspaces on spot GPU machines: machines, snapshots and failovers.')
     .version(manifest.version, '-V, --version', 'print the version')
@@ -97,7 +97,7 @@ async function openCli(program: Command, io: CliIo): Promise<Cli> {
     client: createApiClient({ baseUrl: connection.url, token: connection.token, signal: io.signal, clock: io.clock }),
     json,
     isLive: isTty && !json,
-    colors: pc.createColors(useColors(isTty, io) && !json),
+    colors: createColors(useColors(isTty, io) && !json),
     width: isTty ? Math.max(40, io.stdout.columns ?? 80) : UNLIMITED_WIDTH,
     clock: io.clock,
     signal: io.signal,
@@ -130,7 +130,7 @@ function reportFailure(error: unknown, json: boolean, io: CliIo): number {
   if (json) {
     io.stderr.write(`${JSON.stringify({ code, detail: message, hint, field })}\n`);
   } else {
-    const colors = pc.createColors(useColors(io.stderr.isTTY === true, io));
+    const colors = createColors(useColors(io.stderr.isTTY === true, io));
     const hintLine = hint === undefined ? '' : `${colors.dim(hint)}\n`;
     io.stderr.write(`${colors.red('error:')} ${message}\n${hintLine}`);
   }

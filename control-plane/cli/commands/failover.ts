@@ -1,5 +1,6 @@
 import { Argument, Command, Option } from 'commander';
 import type { FailoverReport } from '@dumont/shared/api/failover-report.ts';
+import type { OperationView } from '@dumont/shared/api/views.ts';
 import type { FailoverState } from '@dumont/shared/model/failover.ts';
 import { FAILOVER_STATES } from '@dumont/shared/model/failover.ts';
 import type { Cli, CommandHost } from '../cli.ts';
@@ -83,11 +84,16 @@ async function triggerFailover(
     return 0;
   }
   if (!cli.json) cli.print(`Moving ${cli.colors.bold(workspace)} · ${formatId(failoverId, cli.isLive)}`);
-  const operation = await followOperation(cli, failoverId);
+  const operation = await followOperation(cli, failoverId, isServed);
   const report = await cli.client.call('getFailoverReport', { params: { failoverId } });
   if (cli.json) cli.printJson(report);
   else cli.print(failoverHeadline(cli, report));
-  return operation.state === 'completed' ? 0 : 1;
+  return isServed(operation) ? 0 : 1;
+}
+
+/** Users are on the new machine; what remains is giving back the old one. */
+function isServed({ state }: OperationView): boolean {
+  return state === 'releasing' || state === 'completed';
 }
 
 async function showStatus(cli: Cli, which: string | undefined): Promise<void> {

@@ -54,9 +54,9 @@ export function barOf(phase: {
   readonly barWidth: number;
 }): { readonly offset: number; readonly bar: string } {
   const { beforeMs, ms, totalMs, barWidth } = phase;
-  const scale = totalMs > 0 ? barWidth / totalMs : 0;
-  const offset = Math.min(barWidth - 1, Math.floor(beforeMs * scale));
-  const eighths = Math.max(1, Math.min((barWidth - offset) * 8, Math.round(ms * scale * 8)));
+  const widthOf = (ms: number) => (totalMs > 0 ? (ms / totalMs) * barWidth : 0);
+  const offset = Math.min(barWidth - 1, Math.floor(widthOf(beforeMs)));
+  const eighths = Math.max(1, Math.min((barWidth - offset) * 8, Math.round(widthOf(ms) * 8)));
   return { offset, bar: '█'.repeat(Math.floor(eighths / 8)) + (EIGHTHS[eighths % 8] ?? '') };
 }
 

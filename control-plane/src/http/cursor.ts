@@ -5,12 +5,12 @@ import { tryParseJson } from '@dumont/shared/util/try-json.ts';
 const cursorSchema = z.tuple([z.string(), z.string()]);
 
 /** A place in a list, opaque to callers: the list's name keeps a cursor from being used on another list. */
-export function encodeCursor(list: string, key: string): string {
+function encodeCursor(list: string, key: string): string {
   return Buffer.from(JSON.stringify([list, key])).toString('base64url');
 }
 
 /** @throws {DumontError} USAGE for a cursor this list did not give out */
-export function decodeCursor(list: string, cursor: string, keyPattern: RegExp): string {
+function decodeCursor(list: string, cursor: string, keyPattern: RegExp): string {
   const parsed = cursorSchema.safeParse(tryParseJson(Buffer.from(cursor, 'base64url').toString()));
   if (parsed.success && parsed.data[0] === list && keyPattern.test(parsed.data[1])) return parsed.data[1];
   throw new DumontError('USAGE', 'cursor: this list gave out no such cursor', {

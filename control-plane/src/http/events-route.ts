@@ -12,11 +12,11 @@ import { callerSignal } from './request-context.ts';
 import type { ApiServices } from './services.ts';
 
 /** Shorter than the idle limits of common proxies (30 to 60 s). */
-export const KEEP_ALIVE_MS = 15_000;
+const KEEP_ALIVE_MS = 15_000;
 /** What a browser waits before it reconnects. */
 const RETRY_MS = 1_000;
 /** Unread bytes a client may leave in this process: some hundred events, a moment's burst. */
-export const MAX_UNREAD_BYTES = 262_144;
+const MAX_UNREAD_BYTES = 262_144;
 /** A client above that bound for this long is gone or stuck; it may come back and resume. */
 export const STALL_MS = 10_000;
 /** Each holds a socket and a reader of the events table. */
@@ -32,6 +32,11 @@ const querySchema = z.strictObject({ after: eventIdSchema.optional(), workspace:
 export function eventStreamHandler(services: ApiServices): RequestHandler {
   let openStreams = 0;
   return async (request, response) => {
+    // A HEAD asks whether there is a stream; its answer has no body to wait for.
+    if (request.method === 'HEAD') {
+      response.type('text/event-stream').end();
+      return;
+    }
     const signal = callerSignal(response);
     const parsed = querySchema.safeParse(request.query);
     if (!parsed.success) {

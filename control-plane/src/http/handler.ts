@@ -11,7 +11,7 @@ export interface ApiRequest<Name extends EndpointName> {
 }
 
 /** Answers an endpoint's success; a DumontError thrown becomes the problem of its code. */
-export type Handler<Name extends EndpointName> = (request: ApiRequest<Name>) => Promise<ResponseOf<Name>>;
+type Handler<Name extends EndpointName> = (request: ApiRequest<Name>) => Promise<ResponseOf<Name>>;
 
 /** Every endpoint's handler: the compiler refuses a missing one and a wrong answer. */
 export type Handlers = { readonly [Name in EndpointName]: Handler<Name> };

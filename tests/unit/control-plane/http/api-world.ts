@@ -24,7 +24,7 @@ import { DumontError } from '@dumont/shared/util/errors.ts';
 import { sampleReport } from './sample-data.ts';
 
 /** A call the API made on the operations port. */
-export type OperationCall =
+type OperationCall =
   | { readonly kind: 'provision'; readonly name: string }
   | { readonly kind: 'failover'; readonly workspaceId: string; readonly reason: string }
   | { readonly kind: 'release'; readonly instanceId: string; readonly snapshotFirst: boolean }

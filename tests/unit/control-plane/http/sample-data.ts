@@ -101,7 +101,7 @@ async function addMachine(
   return id;
 }
 
-export function sampleRecord(parentId: SnapshotId | null, startedAtMs: number): SnapshotRecord {
+function sampleRecord(parentId: SnapshotId | null, startedAtMs: number): SnapshotRecord {
   const snapshotId = newId('snapshot');
   return {
     snapshotId,
