@@ -1,5 +1,5 @@
 import type { OperationId } from '@dumont/shared/model/ids.ts';
-import type { Standing } from '@dumont/shared/model/instance.ts';
+import type { InstanceState, Standing } from '@dumont/shared/model/instance.ts';
 import type { InstanceRow } from '../store/instances.ts';
 import type { WorkspaceRow } from '../store/workspaces.ts';
 
@@ -14,9 +14,11 @@ export function standingOf(facts: {
   readonly movedBy: OperationId | null;
 }): Standing {
   const { workspace, instance, movedBy } = facts;
-  if (instance.state === 'releasing' || instance.state === 'gone') return 'fenced';
   if (workspace.primaryInstanceId === instance.id) return 'primary';
-  if (instance.epoch !== null) return 'fenced';
+  if (instance.epoch !== null || !HELD.has(instance.state)) return 'fenced';
   if (instance.role === 'standby') return 'standby';
   return movedBy !== null && instance.operationId === movedBy ? 'replacement' : 'fenced';
 }
+
+/** A machine that is lost or being given back has no part in the workspace any more. */
+const HELD: ReadonlySet<InstanceState> = new Set(['requested', 'booting', 'ready']);

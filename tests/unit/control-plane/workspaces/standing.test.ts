@@ -37,6 +37,7 @@ function instanceOf(changes: Partial<InstanceRow>): InstanceRow {
     providerRef: null,
     requestedAtMs: 0,
     readyAtMs: null,
+    lostAtMs: null,
     goneAtMs: null,
     ...changes,
   };
