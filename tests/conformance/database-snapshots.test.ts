@@ -1,6 +1,6 @@
-import fc from 'fast-check';
+import * as fc from 'fast-check';
 import { expect, test } from 'vitest';
-import type { CommitRequest } from '@dumont/control-plane/store/snapshots.ts';
+import type { CommitOutcome, CommitRequest } from '@dumont/control-plane/store/snapshots.ts';
 import {
   adoptInitialSnapshot,
   commitSnapshot,
@@ -9,7 +9,7 @@ import {
 } from '@dumont/control-plane/store/snapshots.ts';
 import { fencePrimary, findWorkspace, promotePrimary } from '@dumont/control-plane/store/workspaces.ts';
 import type { Database } from '@dumont/control-plane/store/database.ts';
-import type { SnapshotId } from '@dumont/shared/model/ids.ts';
+import type { InstanceId, SnapshotId } from '@dumont/shared/model/ids.ts';
 import { newId } from '@dumont/shared/model/ids.ts';
 import { must } from '@dumont/shared/util/assert.ts';
 import { onEachDatabase } from '../world/databases.ts';
@@ -59,7 +59,7 @@ onEachDatabase((database) => {
     let head: SnapshotId | null = null;
     for (let round = 1; round <= 5; round += 1) {
       const parent: SnapshotId | null = head;
-      const outcomes = await Promise.all(
+      const outcomes: readonly CommitOutcome[] = await Promise.all(
         [...connections, ...connections].map((db) => commitSnapshot(db, request(parent))),
       );
       const winners = outcomes.filter((outcome) => outcome.kind === 'committed');
@@ -153,7 +153,7 @@ onEachDatabase((database) => {
     await fc.assert(
       fc.asyncProperty(fc.array(fc.array(action, { minLength: 1, maxLength: 4 }), { maxLength: 8 }), async (rounds) => {
         const workspaceId = await someWorkspace(db);
-        const instances = [];
+        const instances: InstanceId[] = [];
         for (let count = 0; count < 3; count += 1) instances.push(await someInstance(db, workspaceId));
         for (const round of rounds) {
           const now = must(await findWorkspace(db, workspaceId), 'it was inserted');

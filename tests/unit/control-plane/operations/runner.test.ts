@@ -1,14 +1,10 @@
 import { expect, test } from 'vitest';
-import type { AnyKind } from '@dumont/control-plane/operations/operation-kind.ts';
 import { OperationRunner } from '@dumont/control-plane/operations/runner.ts';
-import type { Database } from '@dumont/control-plane/store/database.ts';
-import { listEvents } from '@dumont/control-plane/store/events.ts';
 import { findOperation } from '@dumont/control-plane/store/operations.ts';
 import { listSteps } from '@dumont/control-plane/store/steps.ts';
 import type { OperationId } from '@dumont/shared/model/ids.ts';
 import { newId } from '@dumont/shared/model/ids.ts';
-import { createLogger } from '@dumont/shared/node/logger.ts';
-import type { Clock } from '@dumont/shared/util/clock.ts';
+import { must } from '@dumont/shared/util/assert.ts';
 import { systemClock } from '@dumont/shared/util/clock.ts';
 import { DumontError } from '@dumont/shared/util/errors.ts';
 import { seededRandom } from '@dumont/shared/util/random.ts';
@@ -17,54 +13,7 @@ import { FaultyDatabase } from '../../../world/faulty-database.ts';
 import { ManualClock } from '../../../world/manual-clock.ts';
 import { createEffects, effect, insertToy, toyKind, walk } from './toy-kind.ts';
 import type { ToyStep } from './toy-kind.ts';
-
-const log = createLogger('test', 'silent');
-const LEASE_MS = 5_000;
-const never = new AbortController().signal;
-let owners = 0;
-
-function runner(db: Database, kind: AnyKind, clock: Clock) {
-  owners += 1;
-  const owner = `runner-${owners}`;
-  return new OperationRunner({ db, clock, random: seededRandom(owners), log, owner, kinds: [kind], leaseMs: LEASE_MS });
-}
-
-/** Runs one operation from start to end and returns its row. */
-async function finish(db: Database, kind: AnyKind, id: OperationId, clock: Clock) {
-  await using running = runner(db, kind, clock);
-  running.start();
-  return await running.waitFor(id, never);
-}
-
-/** A step that says when it runs and then waits for its signal, ending as a well-behaved step does. */
-function hangingStep() {
-  const entered = Promise.withResolvers<void>();
-  let runs = 0;
-  const step: ToyStep = (context) => {
-    runs += 1;
-    entered.resolve();
-    return new Promise((_, reject) => {
-      context.signal.addEventListener('abort', () => reject(context.signal.reason as Error));
-    });
-  };
-  return { step, entered: entered.promise, runs: () => runs };
-}
-
-async function history(db: Database, id: OperationId) {
-  const events = (await listEvents(db, { after: 0, limit: 500 })).filter((event) => event.operationId === id);
-  return events.map((event) =>
-    event.type === 'operation.step'
-      ? `${String(event.data['from'])} ${String(event.data['event'])} ${String(event.data['to'])}`
-      : `${event.type} ${String(event.data['state'])}`,
-  );
-}
-
-const SMOOTH_HISTORY = [
-  'first advanced second',
-  'second advanced third',
-  'third advanced done',
-  'operation.finished done',
-];
+import { LEASE_MS, SMOOTH_HISTORY, finish, hangingStep, history, log, never, runner } from './toy-runner.ts';
 
 onEachDatabase((database) => {
   test('an operation runs to its end, each step a timed row and each transition an event', async () => {
@@ -173,8 +122,8 @@ onEachDatabase((database) => {
       await using runners = new AsyncDisposableStack();
       const all = connections.map((db) => runners.use(runner(db, kind, systemClock)));
       for (const each of all) each.start();
-      const rows = await Promise.all(ids.map((id, index) => all[index % 3]?.waitFor(id, never)));
-      expect(rows.map((row) => row?.data['trail'])).toEqual(ids.map(() => ['first', 'second', 'third']));
+      const rows = await Promise.all(ids.map((id, index) => must(all[index % 3], 'one of three').waitFor(id, never)));
+      expect(rows.map((row) => row.data['trail'])).toEqual(ids.map(() => ['first', 'second', 'third']));
     }
     for (const db of connections) await db[Symbol.asyncDispose]();
     for (const id of ids) expect(await history(opened.db, id)).toEqual(SMOOTH_HISTORY);
@@ -205,101 +154,6 @@ onEachDatabase((database) => {
     expect(await lateSave).toMatchObject({ code: 'ABORTED' });
     expect(await findOperation(opened.db, id)).toEqual(row);
     expect(await history(opened.db, id)).toEqual(SMOOTH_HISTORY);
-  });
-
-  test('an interrupt aborts the running step and takes the place of its result', async () => {
-    await using opened = await database.open();
-    const clock = new ManualClock();
-    const id = await insertToy(opened.db, clock.nowMs());
-    const hanging = hangingStep();
-    await using running = runner(opened.db, toyKind({ second: hanging.step }), clock);
-    running.start();
-    await hanging.entered;
-    expect(await running.interrupt(id, 'cancelled', { reason: 'the beats returned' })).toBe(true);
-    const row = await running.waitFor(id, never);
-    expect(row).toMatchObject({ state: 'undone', data: { trail: ['first', 'undoing'], reason: 'the beats returned' } });
-    const steps = await listSteps(opened.db, id);
-    expect(steps[1]).toMatchObject({ step: 'second', outcome: 'cancelled', detail: { isInterrupt: true } });
-    expect(await running.interrupt(id, 'cancelled')).toBe(false);
-  });
-
-  test('what a step learned while it was being interrupted is kept', async () => {
-    await using opened = await database.open();
-    const clock = new ManualClock();
-    const id = await insertToy(opened.db, clock.nowMs());
-    const hanging = hangingStep();
-    const renting: ToyStep = async (context) => {
-      await hanging.step(context).catch(() => undefined);
-      return { event: 'advanced', data: { trail: [...context.data.trail, 'rented'] } };
-    };
-    await using running = runner(opened.db, toyKind({ second: renting }), clock);
-    running.start();
-    await hanging.entered;
-    expect(await running.interrupt(id, 'cancelled')).toBe(true);
-    const row = await running.waitFor(id, never);
-    expect(row.data['trail']).toEqual(['first', 'rented', 'undoing']);
-  });
-
-  test('an interrupt that the kind declines lets the step run again', async () => {
-    await using opened = await database.open();
-    const clock = new ManualClock();
-    const id = await insertToy(opened.db, clock.nowMs());
-    const hanging = hangingStep();
-    const second: ToyStep = (context) => (hanging.runs() === 0 ? hanging.step(context) : walk('second')(context));
-    const judged: unknown[] = [];
-    const kind = toyKind({ second }, async (tx, interrupt) => {
-      judged.push({ ...interrupt, rows: await tx.query('select 1 as one') });
-      return false;
-    });
-    await using running = runner(opened.db, kind, clock);
-    running.start();
-    await hanging.entered;
-    expect(await running.interrupt(id, 'cancelled', { reason: 'too late' })).toBe(false);
-    const row = await running.waitFor(id, never);
-    expect(row.data).toEqual({ trail: ['first', 'second', 'third'] });
-    expect(judged).toMatchObject([
-      { state: 'second', event: 'cancelled', data: { reason: 'too late' }, rows: [{ one: 1 }] },
-    ]);
-    expect(await history(opened.db, id)).toEqual(SMOOTH_HISTORY);
-  });
-
-  test('an interrupt that the state does not answer to disturbs nothing', async () => {
-    await using opened = await database.open();
-    const clock = new ManualClock();
-    const id = await insertToy(opened.db, clock.nowMs());
-    const entered = Promise.withResolvers<void>();
-    const goOn = Promise.withResolvers<void>();
-    let wasAborted: boolean | undefined;
-    const third: ToyStep = async (context) => {
-      entered.resolve();
-      await goOn.promise;
-      wasAborted = context.signal.aborted;
-      return walk('third')(context);
-    };
-    await using running = runner(opened.db, toyKind({ third }), clock);
-    running.start();
-    await entered.promise;
-    expect(await running.interrupt(id, 'cancelled')).toBe(false);
-    expect(await running.interrupt(id, 'no such event')).toBe(false);
-    goOn.resolve();
-    await running.waitFor(id, never);
-    expect(wasAborted).toBe(false);
-  });
-
-  test('an interrupt whose patch breaks the data is refused to its sender, and the operation goes on', async () => {
-    await using opened = await database.open();
-    const clock = new ManualClock();
-    const id = await insertToy(opened.db, clock.nowMs());
-    const hanging = hangingStep();
-    const second: ToyStep = (context) => (hanging.runs() === 0 ? hanging.step(context) : walk('second')(context));
-    await using running = runner(opened.db, toyKind({ second }), clock);
-    running.start();
-    await hanging.entered;
-    await expect(running.interrupt(id, 'cancelled', { reason: 7 })).rejects.toMatchObject({
-      code: 'USAGE',
-      field: 'reason',
-    });
-    expect((await running.waitFor(id, never)).state).toBe('done');
   });
 
   test('a long wait gives the operation back until it is due, a crash does not shorten it, and an interrupt still reaches it', async () => {

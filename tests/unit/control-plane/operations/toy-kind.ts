@@ -36,7 +36,7 @@ export function walk(name: string): ToyStep {
 /** Three steps in a row, and a way back out of the first two. Steps and the interrupt's judge can be replaced. */
 export function toyKind(
   steps: Partial<Record<'first' | 'second' | 'third' | 'undoing', ToyStep>> = {},
-  acceptsInterrupt: OperationKind<ToyState, ToyEvent, ToyData, 'done' | 'undone'>['acceptsInterrupt'] = undefined,
+  acceptsInterrupt?: OperationKind<ToyState, ToyEvent, ToyData, 'done' | 'undone'>['acceptsInterrupt'],
 ): AnyKind {
   const kind: OperationKind<ToyState, ToyEvent, ToyData, 'done' | 'undone'> = {
     kind: 'release',
