@@ -15,6 +15,7 @@ import type { WorkspaceRow } from '../store/workspaces.ts';
 import { findWorkspace } from '../store/workspaces.ts';
 import { refOf } from '../workspaces/assignments.ts';
 import type { MoveData } from './move-data.ts';
+import { fence } from './fence.ts';
 import { discardReplacement, withRestored } from './move-data.ts';
 import { runOnMachine } from './on-machine.ts';
 import type { StepContext, StepResult } from './operation-kind.ts';
@@ -247,7 +248,12 @@ async function giveBackDiscarded<Data extends MoveData>(
   const renter = parts.renterFor(context);
   // A search begins without a replacement: one that is still there was lost after it had been promoted.
   const data = context.data.replacement === null ? context.data : discardReplacement(context.data);
+  const { id: workspaceId, primaryInstanceId } = await workspaceOf(parts, context.workspaceId);
   for (const instanceId of data.discarded) {
+    // It was promoted before it failed: what it still publishes must not count once it is given up.
+    if (instanceId === primaryInstanceId) {
+      await fence(parts, { workspaceId, instanceId, operationId: context.operationId });
+    }
     parts.wardship.unwatch(instanceId);
     await renter.release(instanceId, 'it failed while being prepared');
   }
