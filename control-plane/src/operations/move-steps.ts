@@ -43,7 +43,9 @@ export async function searchStep<Data extends MoveData>(
   const workspace = await workspaceOf(parts, context.workspaceId);
   const { offers, failures } = await searchAll(parts, context.signal);
   const fresh = offers.filter((offer) => !data.excludedMachineIds.includes(offer.machineId));
-  const shortlist = rankOffers(fresh, workspace.policy.offers).slice(0, SHORTLIST_LENGTH);
+  const fitting = rankOffers(fresh, workspace.policy.offers);
+  const elsewhere = fitting.filter((offer) => !data.avoidedMachineIds.includes(offer.machineId));
+  const shortlist = (elsewhere.length > 0 ? elsewhere : fitting).slice(0, SHORTLIST_LENGTH);
   const detail = {
     offersSeen: offers.length,
     offersFitting: shortlist.length,

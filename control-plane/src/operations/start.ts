@@ -75,8 +75,11 @@ export async function startFailover(
     readonly data: z.input<typeof failoverDataSchema> & { fromInstanceId: InstanceId | null };
   },
 ): Promise<OperationId | undefined> {
-  const data = failoverDataSchema.parse(request.data);
-  const { trigger, reason, detectMs, fromInstanceId } = data;
+  const { fromInstanceId } = request.data;
+  const from = fromInstanceId === null ? undefined : await findInstance(parts.db, fromInstanceId);
+  const avoidedMachineIds = from === undefined ? [] : [from.offer.machineId];
+  const data = failoverDataSchema.parse({ ...request.data, avoidedMachineIds });
+  const { trigger, reason, detectMs } = data;
   return insertMover(
     parts,
     { kind: 'failover', state: 'searching', workspaceId: request.workspaceId, data },

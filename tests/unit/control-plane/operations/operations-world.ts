@@ -11,6 +11,7 @@ import { LedgerRenter } from '@dumont/control-plane/provisioning/ledger-renter.t
 import { STRATEGIES } from '@dumont/control-plane/provisioning/strategies.ts';
 import { Sweeper } from '@dumont/control-plane/provisioning/sweeper.ts';
 import type { CreateRequest } from '@dumont/control-plane/providers/provider.ts';
+import type { Database } from '@dumont/control-plane/store/database.ts';
 import type { OperationRow } from '@dumont/control-plane/store/operations.ts';
 import { listOperations } from '@dumont/control-plane/store/operations.ts';
 import { findWorkspace } from '@dumont/control-plane/store/workspaces.ts';
@@ -53,7 +54,10 @@ const LIMITS: OperationLimits = {
  */
 export class OperationsWorld implements AsyncDisposable {
   readonly clock = fastClock(20);
+  /** What the control plane works with. */
   readonly db: FickleDatabase;
+  /** What the test looks at. */
+  readonly truth: Database;
   readonly log = createLogger('test', 'silent');
   readonly agents = new ScriptedAgents();
   readonly provider: MemoryProvider;
@@ -70,6 +74,7 @@ export class OperationsWorld implements AsyncDisposable {
 
   constructor(opened: TestDatabase, limits: Partial<OperationLimits> = {}) {
     const { clock, agents, log } = this;
+    this.truth = opened.db;
     this.db = new FickleDatabase(opened.db);
     const { db } = this;
     const settings = { heartbeatIntervalMs: 200, storage: { kind: 'file', path: '/none', prefix: '' } } as const;
@@ -151,7 +156,7 @@ export class OperationsWorld implements AsyncDisposable {
   }
 
   async workspace(workspaceId: WorkspaceId) {
-    return must(await findWorkspace(this.db, workspaceId), 'the workspace exists');
+    return must(await findWorkspace(this.truth, workspaceId), 'the workspace exists');
   }
 
   async primaryOf(workspaceId: WorkspaceId): Promise<InstanceId> {
@@ -159,13 +164,13 @@ export class OperationsWorld implements AsyncDisposable {
   }
 
   async instance(instanceId: InstanceId) {
-    const rows = await this.db.query('select workspace_id, state, epoch from instances where id = $1', [instanceId]);
+    const rows = await this.truth.query('select workspace_id, state, epoch from instances where id = $1', [instanceId]);
     const row = must(rows[0], 'the instance exists');
     return { workspaceId: row['workspace_id'] as WorkspaceId, state: row['state'], epoch: row['epoch'] };
   }
 
   failovers(workspaceId: WorkspaceId): Promise<readonly OperationRow[]> {
-    return listOperations(this.db, { workspaceId, kind: 'failover', limit: 50 });
+    return listOperations(this.truth, { workspaceId, kind: 'failover', limit: 50 });
   }
 
   /** The workspace's newest failover, once there are that many and it is in one of these states. */
@@ -183,7 +188,7 @@ export class OperationsWorld implements AsyncDisposable {
   /** Labels of machines that exist and those the books say we hold must be the same in the end. */
   async settled(): Promise<void> {
     await eventually('every machine is released or in use', async () => {
-      const rows = await this.db.query('select 1 from ledger where gone_at is null and release_asked_at is not null');
+      const rows = await this.truth.query('select 1 from ledger where gone_at is null and release_asked_at is not null');
       return rows.length === 0;
     });
   }
