@@ -73,7 +73,12 @@ onEachDatabase((database) => {
     lose(world, primary);
     const { id } = await world.failover(workspaceId, ['completed']);
     const report = await buildFailoverReport(world.db, id, world.clock.nowMs());
-    expect(report).toMatchObject({ state: 'completed', success: false, error: 'exit code 3', workloadResumedAtMs: null });
+    expect(report).toMatchObject({
+      state: 'completed',
+      success: false,
+      error: 'exit code 3',
+      workloadResumedAtMs: null,
+    });
     expect((await world.workspace(workspaceId)).endpointInstanceId).toBe(report.to?.instanceId);
   });
 
@@ -165,7 +170,11 @@ onEachDatabase((database) => {
   test('whichever database call of a failover fails, it ends with one primary and no machine too many', async () => {
     await using opened = await database.open();
     await using world = new OperationsWorld(opened).start();
-    let { workspaceId, primary } = await world.served('w', { workload: { command: 'x' }, strategy: 'race', raceWidth: 2 });
+    let { workspaceId, primary } = await world.served('w', {
+      workload: { command: 'x' },
+      strategy: 'race',
+      raceWidth: 2,
+    });
     for (const [index, offset] of [3, 11, 19, 27, 38, 49, 60, 75].entries()) {
       lose(world, primary);
       world.db.failAt(offset);

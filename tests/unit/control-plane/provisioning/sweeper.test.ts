@@ -205,7 +205,8 @@ onEachDatabase((database) => {
       await opened.db.query('update instances set provider_ref = null where id = $1', [id]);
       await opened.db.query('update ledger set provider_ref = null where instance_id = $1', [id]);
     }
-    for (const [ref, { label }] of world.provider.machines) if (label.endsWith(lost)) world.provider.machines.delete(ref);
+    for (const [ref, { label }] of world.provider.machines)
+      if (label.endsWith(lost)) world.provider.machines.delete(ref);
     expect(await world.renter.adopt(never)).toEqual([found]);
     expect(await findInstance(opened.db, found)).toMatchObject({ providerRef: 'machine-1' });
     expect((await findInstance(opened.db, lost))?.state).toBe('releasing');
