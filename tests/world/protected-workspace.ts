@@ -116,9 +116,7 @@ export class ProtectedWorkspace {
     return eventually(
       `operation ${operationId} is over`,
       async () => {
-        const operation = await this.#answer(() =>
-          this.site.client.call('getOperation', { params: { operationId } }),
-        );
+        const operation = await this.#answer(() => this.site.client.call('getOperation', { params: { operationId } }));
         return operation?.finished === true && operation;
       },
       withinMs,
@@ -157,7 +155,10 @@ export class ProtectedWorkspace {
   /** The workload's log on a machine, whole lines. */
   async log(machine: InstanceView): Promise<readonly string[]> {
     const text = await readFile(join(this.workspaceFolder(machine), LOG_FILE), 'utf8');
-    return text.slice(0, text.lastIndexOf('\n') + 1).split('\n').slice(0, -1);
+    return text
+      .slice(0, text.lastIndexOf('\n') + 1)
+      .split('\n')
+      .slice(0, -1);
   }
 
   /** Resolves when the workload on the machine has written another line. */
