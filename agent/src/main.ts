@@ -5,7 +5,7 @@ import { systemClock } from '@dumont/shared/util/clock.ts';
 import { DumontError } from '@dumont/shared/util/errors.ts';
 import { systemRandom } from '@dumont/shared/util/random.ts';
 import { runAgent } from './agent.ts';
-import { runStandalone, STANDALONE_COMMANDS } from './commands/run.ts';
+import { describeStandaloneCommands, runStandalone, STANDALONE_COMMANDS } from './commands/run.ts';
 import { agentEnvironmentTable, readAgentConfig } from './config.ts';
 import { storeEngine } from './lease/store-engine.ts';
 import { AGENT_VERSION } from './version.ts';
@@ -45,8 +45,11 @@ function helpText(): string {
 
 usage:
   dumont-agent [run]              connect to the control plane and serve it until stopped
-  dumont-agent <command> --help   work without a control plane: ${[...STANDALONE_COMMANDS].join(', ')}
+  dumont-agent <command> …        work without a control plane; <command> --help tells its options
   dumont-agent --version
+
+commands:
+${describeStandaloneCommands()}
 
 environment of run:
 ${agentEnvironmentTable()}

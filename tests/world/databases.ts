@@ -30,6 +30,11 @@ export function onEachDatabase(suite: (database: DatabaseUnderTest) => void): vo
     afterAll(() => engines[Symbol.asyncDispose]());
     suite({ flavour: 'pglite', open: (options = { migrated: true }) => engines.open(options) });
   });
+  onPostgres(suite);
+}
+
+/** The same for what needs several processes, or a server that can be hurt. */
+export function onPostgres(suite: (database: DatabaseUnderTest) => void): void {
   const url = inject('postgresUrl');
   const name = url === null ? `on PostgreSQL (left out: ${inject('postgresAbsence')})` : 'on PostgreSQL';
   describe.skipIf(url === null)(name, () => {

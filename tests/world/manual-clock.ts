@@ -17,8 +17,9 @@ export class ManualClock implements Clock {
     this.#wallStartMs = wallStartMs;
   }
 
+  /** Whole milliseconds, as the system's clock gives them. */
   nowMs(): number {
-    return this.#wallStartMs + this.#elapsedMs;
+    return Math.floor(this.#wallStartMs + this.#elapsedMs);
   }
 
   monotonicMs(): number {

@@ -30,7 +30,12 @@ export function storeEngine(options: StoreEngineOptions): OpenEngine {
     return {
       ignoreRules: () => loadIgnoreRules(root),
       create: (request) => snapshotter.create(request),
-      restore: (request) => restoreSnapshot({ ...request, store, target: root, clock, deleteExtra: true }),
+      restore: async (request) => {
+        const restored = await restoreSnapshot({ ...request, store, target: root, clock, deleteExtra: true });
+        // Nothing runs in the folder yet: what lies there is the snapshot, so the next one reads only what changes.
+        await snapshotter.adopt(request.snapshot, { signal: request.signal });
+        return restored;
+      },
       [Symbol.asyncDispose]: () => store[Symbol.asyncDispose](),
     };
   };

@@ -27,12 +27,15 @@ const POLL_MS = 100;
 
 export const DEMO_WORKSPACE = 'demo';
 
-/** As eager as a demonstration needs: seconds instead of the half minute of a real workspace. */
+/** Instead of the half minute of a real workspace. */
+export const DEMO_SNAPSHOT_INTERVAL_MS = 2_000;
+
+/** As eager as a demonstration needs. */
 const DEMO_POLICY: WorkspacePolicyInput = {
   strategy: 'race',
   raceWidth: 2,
   detectMode: 'fast',
-  snapshotIntervalMs: 2_000,
+  snapshotIntervalMs: DEMO_SNAPSHOT_INTERVAL_MS,
   workload: { command: TRAINING_COMMAND },
 };
 

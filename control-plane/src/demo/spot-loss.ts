@@ -3,7 +3,8 @@ import type { FailoverReport } from '@dumont/shared/api/failover-report.ts';
 import type { SnapshotView } from '@dumont/shared/api/views.ts';
 import { systemClock } from '@dumont/shared/util/clock.ts';
 import { DumontError } from '@dumont/shared/util/errors.ts';
-import { DEMO_WORKSPACE, type DemoSession } from './session.ts';
+import { systemRandom } from '@dumont/shared/util/random.ts';
+import { DEMO_SNAPSHOT_INTERVAL_MS, DEMO_WORKSPACE, type DemoSession } from './session.ts';
 import { TRAINING_FOLDER } from './stage.ts';
 import { accountOf } from './tree-account.ts';
 import type { Verification } from './verify-restored.ts';
@@ -63,6 +64,8 @@ export async function runSpotLoss(options: SpotLossOptions): Promise<SpotLossRep
     await using _ = witness;
     say('the workload runs; waiting until its work is in snapshots');
     await waitForSnapshots(session, witness, runUp);
+    // A loss does not wait for a snapshot to be fresh: any moment between two of them is as likely.
+    await systemClock.sleep(systemRandom.next() * DEMO_SNAPSHOT_INTERVAL_MS, runUp);
     lostAtMs = systemClock.nowMs();
     say(`losing the machine now: ${loss}`);
     await session.client.call('injectLoss', { params: { instanceId: primary.instanceId }, body: { kind: loss } });

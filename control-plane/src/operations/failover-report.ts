@@ -58,7 +58,8 @@ export async function buildFailoverReport(db: Queryable, failoverId: string, now
     costMicroUsd: await costOf(db, rented, operation.finishedAtMs ?? nowMs),
     startedAtMs: operation.createdAtMs,
     finishedAtMs: operation.finishedAtMs,
-    error: operation.error ?? data.workloadError,
+    // What failed on the way of a failover that came through is told by its steps.
+    error: state === 'completed' ? data.workloadError : operation.error,
   };
 }
 

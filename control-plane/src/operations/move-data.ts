@@ -1,5 +1,5 @@
 import { z } from 'zod';
-import type { InstanceId, SnapshotId } from '@dumont/shared/model/ids.ts';
+import type { SnapshotId } from '@dumont/shared/model/ids.ts';
 import { offerSchema } from '@dumont/shared/model/offer.ts';
 import { restoreResultSchema } from '@dumont/shared/protocol/command.ts';
 import { commandIdSchema, instanceIdSchema, snapshotIdSchema } from '@dumont/shared/protocol/primitives.ts';
@@ -72,9 +72,4 @@ function addRestores(before: MoveData['restore'], latest: MoveData['restore']): 
     decompressMs: before.decompressMs + latest.decompressMs,
     hookMs: before.hookMs + latest.hookMs,
   };
-}
-
-/** The machine being prepared; steps after `provisioning` have one. */
-export function replacementOf(data: MoveData): InstanceId | undefined {
-  return data.replacement?.instanceId;
 }

@@ -1,46 +1,57 @@
-import { open, readFile, rm } from 'node:fs/promises';
+import { once } from 'node:events';
+import { readFile, rm, stat, writeFile } from 'node:fs/promises';
+import type { Server } from 'node:net';
+import { createServer } from 'node:net';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { DumontError, systemErrorCode } from '@dumont/shared/util/errors.ts';
 
 /**
- * Makes this process the only user of a data directory. The claim names pid and start time, so one left by a killed
- * process is recognised and taken over.
- * @throws {DumontError} CONFLICT while the owner lives.
+ * Makes this process the only user of a data directory until it disposes the claim or ends, however it ends. The claim
+ * is a socket name that the kernel gives to one process at a time, so there is nothing stale to judge; the file
+ * `owner.pid` only tells people who it is.
+ * @throws {DumontError} CONFLICT while another owner lives
  */
 export async function claimDirectory(directory: string): Promise<AsyncDisposable> {
-  const path = join(directory, 'owner.pid');
-  const mine = `${process.pid} ${await processStartTime(process.pid)}`;
-  for (let attempt = 0; attempt < MAX_CLAIM_ATTEMPTS; attempt += 1) {
-    try {
-      await using file = await open(path, 'wx', 0o600);
-      await file.writeFile(mine);
-      return { [Symbol.asyncDispose]: () => rm(path, { force: true }) };
-    } catch (error) {
-      if (systemErrorCode(error) !== 'EEXIST') throw error;
-    }
-    const owner = await readFile(path, 'utf8').catch(() => '');
-    const [pid, startTime] = owner.split(' ');
-    if (pid !== undefined && startTime !== undefined && (await processStartTime(Number(pid))) === startTime) {
-      throw new DumontError('CONFLICT', `the data directory ${directory} is in use by process ${pid}`, {
-        field: 'DUMONT_DATA_DIR',
-        hint: 'Stop the other control plane, or give this one another directory.',
-      });
-    }
-    await rm(path, { force: true });
+  const ownerPath = join(directory, 'owner.pid');
+  const server = createServer((socket) => socket.destroy());
+  try {
+    server.listen(await claimName(directory));
+    await once(server, 'listening');
+  } catch (error) {
+    if (systemErrorCode(error) !== 'EADDRINUSE') throw error;
+    const owner = await readFile(ownerPath, 'utf8').catch(() => '');
+    const whom = owner === '' ? 'another process' : `process ${owner}`;
+    throw new DumontError('CONFLICT', `the data directory ${directory} is in use by ${whom}`, {
+      field: 'DUMONT_DATA_DIR',
+      hint: 'Stop the other control plane, or give this one another directory.',
+      cause: error,
+    });
   }
-  throw new DumontError('CONFLICT', `could not claim the data directory ${directory}`, { field: 'DUMONT_DATA_DIR' });
+  // Holding the claim is no reason for the process to live on.
+  server.unref();
+  await writeFile(ownerPath, String(process.pid), { mode: 0o600 });
+  return {
+    [Symbol.asyncDispose]: async () => {
+      await rm(ownerPath, { force: true });
+      await close(server);
+    },
+  };
 }
 
-/** Two processes that start together may each remove a stale claim once; more rounds mean something else is wrong. */
-const MAX_CLAIM_ATTEMPTS = 5;
+/**
+ * One name for a directory, whatever path leads to it. On Linux it lives in the abstract socket namespace and vanishes
+ * with its process; elsewhere it is a file, which a killed process leaves behind and an operator removes.
+ */
+async function claimName(directory: string): Promise<string> {
+  const { dev, ino } = await stat(directory);
+  const name = `dumont-data-${dev}-${ino}`;
+  return process.platform === 'linux' ? `\0${name}` : join(tmpdir(), name);
+}
 
-/** Start time of a process in clock ticks since boot, from /proc; `gone` without such a process, `unknown` elsewhere. */
-async function processStartTime(pid: number): Promise<string> {
-  try {
-    const stat = await readFile(`/proc/${pid}/stat`, 'utf8');
-    // The command name, in parentheses, may contain spaces: count the fields after it. Start time is field 22 of the line.
-    return stat.slice(stat.lastIndexOf(')') + 2).split(' ')[19] ?? 'unknown';
-  } catch {
-    return process.platform === 'linux' ? 'gone' : 'unknown';
-  }
+async function close(server: Server): Promise<void> {
+  if (!server.listening) return;
+  const closed = once(server, 'close');
+  server.close();
+  await closed;
 }

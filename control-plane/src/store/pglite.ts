@@ -1,6 +1,6 @@
 import { mkdir } from 'node:fs/promises';
 import { PGlite, types } from '@electric-sql/pglite';
-import { DumontError } from '@dumont/shared/util/errors.ts';
+import { DumontError, isDumontError } from '@dumont/shared/util/errors.ts';
 import type { Database, Queryable, Row } from './database.ts';
 import { claimDirectory } from './directory-claim.ts';
 
@@ -10,13 +10,15 @@ import { claimDirectory } from './directory-claim.ts';
  * @throws {DumontError} CONFLICT when another live process has the directory, IO when it cannot be opened.
  */
 export async function openPglite(directory: string): Promise<Database> {
-  await mkdir(directory, { recursive: true, mode: 0o700 });
-  const claim = await claimDirectory(directory);
+  let claim: AsyncDisposable | undefined;
   try {
+    await mkdir(directory, { recursive: true, mode: 0o700 });
+    claim = await claimDirectory(directory);
     const engine = await PGlite.create({ dataDir: `${directory}/db`, parsers: { [types.INT8]: Number } });
     return new PgliteDatabase(engine, claim);
   } catch (error) {
-    await claim[Symbol.asyncDispose]();
+    await claim?.[Symbol.asyncDispose]();
+    if (isDumontError(error)) throw error;
     const detail = error instanceof Error ? error.message : String(error);
     throw new DumontError('IO', `cannot open the embedded database in ${directory}: ${detail}`, {
       field: 'DUMONT_DATA_DIR',

@@ -1,4 +1,4 @@
-import { Pool, types } from 'pg';
+import { Pool, TypeOverrides, types } from 'pg';
 import type { PoolClient } from 'pg';
 import { assert } from '@dumont/shared/util/assert.ts';
 import { backoffMs } from '@dumont/shared/util/backoff.ts';
@@ -30,6 +30,8 @@ export async function openPostgres(
   databaseUrl: string,
   options: { readonly clock: Clock; readonly random: Random } = { clock: systemClock, random: systemRandom },
 ): Promise<Database> {
+  const parsers = new TypeOverrides();
+  parsers.setTypeParser(types.builtins.INT8, parseSafeInteger);
   const pool = new Pool({
     connectionString: databaseUrl,
     max: MAX_CONNECTIONS,
@@ -38,10 +40,7 @@ export async function openPostgres(
     statement_timeout: STATEMENT_TIMEOUT_MS,
     query_timeout: ANSWER_TIMEOUT_MS,
     idle_in_transaction_session_timeout: IDLE_IN_TRANSACTION_TIMEOUT_MS,
-    types: {
-      getTypeParser: (oid, format) =>
-        oid === types.builtins.INT8 ? parseSafeInteger : types.getTypeParser(oid, format),
-    },
+    types: parsers,
   });
   // An idle connection that breaks is replaced by the pool; the next query reports what matters.
   pool.on('error', () => {});

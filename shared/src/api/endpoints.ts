@@ -39,7 +39,6 @@ export const provisionBodySchema = z.strictObject({
   initial: z.strictObject({ workspaceId: workspaceIdSchema, snapshot: snapshotRecordSchema }).optional(),
 });
 export type ProvisionBody = z.infer<typeof provisionBodySchema>;
-export type ProvisionBodyInput = z.input<typeof provisionBodySchema>;
 
 export const LOSS_KINDS = ['kill', 'freeze', 'partition'] as const;
 export type LossKind = (typeof LOSS_KINDS)[number];

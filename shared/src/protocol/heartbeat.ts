@@ -24,7 +24,6 @@ export type Heartbeat = z.infer<typeof heartbeatSchema>;
 
 /** Sent about once a second, so that an agent notices a half-open socket and a higher epoch. */
 export const heartbeatAckSchema = z.object({ kind: z.literal('heartbeat-ack'), seq: countSchema, epoch: epochSchema });
-export type HeartbeatAck = z.infer<typeof heartbeatAckSchema>;
 
 export const gpuSampleSchema = z.object({
   index: z.int().min(0).max(64),

@@ -29,7 +29,6 @@ export const agentPolicySchema = z.object({
   heartbeatIntervalMs: z.int().min(20).max(60_000),
   snapshotIntervalMs: z.int().min(250).max(86_400_000),
 });
-export type AgentPolicy = z.infer<typeof agentPolicySchema>;
 
 /** The workspace as the agent must see it now. */
 export const assignmentSchema = z.object({
@@ -52,10 +51,8 @@ export const welcomeSchema = z.object({
   nowMs: z.int(),
   assignment: assignmentSchema,
 });
-export type Welcome = z.infer<typeof welcomeSchema>;
 
 export const assignSchema = z.object({ kind: z.literal('assign'), assignment: assignmentSchema });
-export type Assign = z.infer<typeof assignSchema>;
 
 /** Last message before the control plane closes a socket it will not serve. */
 export const refusedSchema = z.object({

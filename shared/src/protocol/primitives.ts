@@ -1,5 +1,5 @@
 import { z } from 'zod';
-import type { CommandId, InstanceId, OperationId, SnapshotId, WorkspaceId } from '../model/ids.ts';
+import type { CommandId, InstanceId, SnapshotId, WorkspaceId } from '../model/ids.ts';
 import { ID_PATTERN } from '../model/ids.ts';
 
 function idSchema<Id extends string>(prefix: string) {
@@ -13,7 +13,6 @@ function idSchema<Id extends string>(prefix: string) {
 export const workspaceIdSchema = idSchema<WorkspaceId>('ws');
 export const instanceIdSchema = idSchema<InstanceId>('in');
 export const snapshotIdSchema = idSchema<SnapshotId>('sn');
-export const operationIdSchema = idSchema<OperationId>('op');
 export const commandIdSchema = idSchema<CommandId>('cm');
 
 export const epochSchema = z.int().min(0).max(Number.MAX_SAFE_INTEGER);
