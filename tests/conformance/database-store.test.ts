@@ -154,6 +154,7 @@ onEachDatabase((database) => {
       providerRef: 'vast-77',
       requestedAtMs: 10,
       readyAtMs: 30,
+      lostAtMs: 40,
       goneAtMs: 60,
     });
   });

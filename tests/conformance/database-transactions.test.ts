@@ -134,7 +134,7 @@ onPostgres((database) => {
       attempts += 1;
       await tx.query(`do $$ begin raise exception 'no luck' using errcode = '40001'; end $$`);
     });
-    await expect(hopeless).rejects.toMatchObject({ code: '40001' });
+    await expect(hopeless).rejects.toMatchObject({ code: 'UNAVAILABLE', retryable: true });
     expect(attempts).toBe(MAX_TRANSACTION_ATTEMPTS);
   });
 

@@ -79,7 +79,7 @@ function snapshotParts(cli: View, snapshot: NonNullable<FailoverReport['snapshot
 }
 
 function restoreParts(restore: NonNullable<FailoverReport['restore']>): readonly string[] {
-  const hook = restore.hookMs > 0 ? [`hook ${formatDuration(restore.hookMs)}`] : [];
+  const hook = restore.hookMs >= 1 ? [`hook ${formatDuration(restore.hookMs)}`] : [];
   return [
     `${restore.fileCount} ${restore.fileCount === 1 ? 'file' : 'files'}`,
     `${formatBytes(restore.bytesWritten)} written, ${formatBytes(restore.bytesFetched)} fetched`,

@@ -7,7 +7,7 @@ import { LOG_LEVELS, createLogger } from '@dumont/shared/node/logger.ts';
 import { systemClock } from '@dumont/shared/util/clock.ts';
 import { formatDuration } from '@dumont/shared/util/units.ts';
 import { connectionFilePath, removeConnectionFile, writeConnectionFile } from '../node/connection-file.ts';
-import { narrate } from './narrator.ts';
+import { Narrator } from './narrator.ts';
 import type { DemoOptions } from './options.ts';
 import { DEMO_HELP, readDemoOptions } from './options.ts';
 import { renderSpotLoss } from './render-spot-loss.ts';
@@ -16,6 +16,9 @@ import { TRAINING_FOLDER } from './stage.ts';
 import { runSpotLoss } from './spot-loss.ts';
 
 const DEFAULT_PORT = 8766;
+/** `12 min 05 s` fits before a line of the story. */
+const TIME_WIDTH = 11;
+const NEXT_LINE = `\n${' '.repeat(TIME_WIDTH + 2)}`;
 
 await runMain(async (signal) => {
   const options = await readDemoOptions(process.argv.slice(2));
@@ -30,6 +33,7 @@ await runMain(async (signal) => {
 async function runScenario(options: DemoOptions, signal: AbortSignal): Promise<number> {
   const dataDirectory = options.dataDirectory ?? (await mkdtemp(join(tmpdir(), 'dumont-scenario-')));
   const say = narratorTo(process.stderr, systemClock.monotonicMs());
+  say('starting a control plane and a market of machines on this computer');
   await using stack = new AsyncDisposableStack();
   if (options.dataDirectory === undefined) {
     stack.defer(() => rm(dataDirectory, { recursive: true, force: true, maxRetries: 3 }));
@@ -49,7 +53,10 @@ async function runScenario(options: DemoOptions, signal: AbortSignal): Promise<n
       say,
       signal,
     });
-    process.stdout.write(options.json ? `${JSON.stringify(report)}\n` : renderSpotLoss(report, process.stdout));
+    // The report is the last thing to be read, also when a machine cannot be given back.
+    stack.defer(() => {
+      process.stdout.write(options.json ? `${JSON.stringify(report)}\n` : renderSpotLoss(report, process.stdout));
+    });
     return report.ok ? 0 : 1;
   } finally {
     say('giving every machine back');
@@ -63,6 +70,7 @@ async function runScenario(options: DemoOptions, signal: AbortSignal): Promise<n
 async function runInteractive(options: DemoOptions, signal: AbortSignal): Promise<number> {
   const dataDirectory = options.dataDirectory ?? join(tmpdir(), `dumont-demo-${userInfo().uid}`);
   const say = narratorTo(process.stdout, systemClock.monotonicMs());
+  say('starting a control plane and a market of machines on this computer');
   await using stack = new AsyncDisposableStack();
   const port = options.port ?? DEFAULT_PORT;
   const session = await DemoSession.start({ dataDirectory, port, log: demoLogger(), signal });
@@ -104,15 +112,16 @@ async function runInteractive(options: DemoOptions, signal: AbortSignal): Promis
 function narratorTo(stream: NodeJS.WritableStream, startMs: number): (line: string) => void {
   return (line) => {
     const sinceMs = systemClock.monotonicMs() - startMs;
-    stream.write(`${formatDuration(sinceMs).padStart(9)}  ${line}\n`);
+    stream.write(`${formatDuration(sinceMs).padStart(TIME_WIDTH)}  ${line.replaceAll('\n', NEXT_LINE)}\n`);
   };
 }
 
 /** Tells what happens until the signal; a stream that breaks off only ends the story. */
 async function tellStory(session: DemoSession, say: (line: string) => void, signal: AbortSignal): Promise<void> {
+  const narrator = new Narrator();
   try {
     for await (const event of session.client.events({ after: 0, signal })) {
-      const line = narrate(event);
+      const line = narrator.tell(event);
       if (line !== undefined) say(line);
     }
   } catch (error) {
@@ -128,15 +137,18 @@ function demoLogger() {
 
 function whatToTry(session: DemoSession): string {
   return `
-The workspace "${DEMO_WORKSPACE}" is protected: it trains, and every change is snapshotted. Try, in another terminal:
+The workspace "${DEMO_WORKSPACE}" is protected: a job trains in it, and every change is
+snapshotted. Try, in another terminal, in this folder:
 
-  npx dumont machines list                             what is rented, and what it costs
-  npx dumont machines lose <machine> --how kill        take the machine away (or: freeze, partition)
-  npx dumont failover report                           how the work came back
-  npx dumont snapshots list ${DEMO_WORKSPACE}                       what is safe
-  npx dumont failover trigger ${DEMO_WORKSPACE} --wait              move to another machine without loss
+  npx dumont machines list                  what is rented, and what it costs
+  npx dumont machines lose MACHINE --how kill
+                                            take it away (or freeze, partition)
+  npx dumont failover report                how the work came back
+  npx dumont snapshots list ${DEMO_WORKSPACE}            what is safe
+  npx dumont failover trigger ${DEMO_WORKSPACE} --wait   move without losing anything
 
-The workload writes ${TRAINING_FOLDER}/logs/train.log on the machine's disk, below ${session.dataDirectory}/machines.
+The job writes ${TRAINING_FOLDER}/logs/train.log on the machine's disk, in a folder below
+${session.dataDirectory}/machines
 Ctrl-C ends the demo, destroys its machines and removes its data.
 
 `;

@@ -2,36 +2,63 @@ import type { EventView } from '@dumont/shared/api/views.ts';
 import { formatMicroUsd } from '@dumont/shared/model/money.ts';
 import { formatBytes, formatDuration } from '@dumont/shared/util/units.ts';
 
-/** One event in a sentence for somebody who watches; undefined for those that would only be noise. Pure. */
-export function narrate(event: EventView): string | undefined {
+/** While nothing else happens, one snapshot in this time stands for all: a terminal holds few lines. */
+const SNAPSHOT_LINE_EVERY_MS = 10_000;
+
+/** Tells events in their order: calls machines by the names of their hosts, and leaves out what only repeats. */
+export class Narrator {
+  /** Host of each machine asked for; a demonstration rents a few. */
+  readonly #hosts = new Map<string, string>();
+  /** When the last line was told, if that was a snapshot. */
+  #lastSnapshotAtMs: number | undefined;
+
+  /** The event's sentence, undefined when there is nothing to tell. */
+  tell(event: EventView): string | undefined {
+    const { instanceId, atMs, type, data } = event;
+    if (instanceId !== null && type === 'machine.requested') this.#hosts.set(instanceId, text(data['machineId']));
+    const line = narrate(event, instanceId === null ? undefined : this.#hosts.get(instanceId));
+    if (line === undefined) return undefined;
+    const isSnapshot = type === 'snapshot.committed';
+    const repeats = isSnapshot && atMs - (this.#lastSnapshotAtMs ?? -Infinity) < SNAPSHOT_LINE_EVERY_MS;
+    if (repeats) return undefined;
+    this.#lastSnapshotAtMs = isSnapshot ? atMs : undefined;
+    return line;
+  }
+}
+
+/**
+ * One event in a sentence for somebody who watches; undefined for those that would only be noise. Pure.
+ * @param host what to call the event's machine
+ */
+export function narrate(event: EventView, host = 'the machine'): string | undefined {
   const { data } = event;
   switch (event.type) {
     case 'machine.requested':
-      return `asking the market for ${text(data['machineId'])}`;
+      return `ordering ${text(data['machineId'])} from the market`;
     case 'machine.rented':
-      return 'a machine was rented and is booting';
+      return `${host} is rented and boots`;
     case 'machine.refused':
       return `the market refused: ${text(data['reason'])}`;
     case 'instance.ready':
-      return 'a machine is up: its agent said hello';
+      return `${host} is up: its agent said hello`;
     case 'instance.suspect':
-      return `no heartbeat for ${duration(data['silenceMs'])}: suspicious, asking for a second opinion`;
+      return `${host} is silent for ${duration(data['silenceMs'])}: SUSPECT, asking for a second opinion`;
     case 'instance.lost':
-      return 'a machine is lost';
+      return `${host} is lost`;
     case 'instance.alive':
-      return 'the machine is back: false alarm';
+      return `${host} is back: false alarm`;
     case 'failover.started':
       return data['trigger'] === 'operator'
         ? 'moving the workspace to another machine'
-        : `loss CONFIRMED after ${duration(data['detectMs'])} (${text(data['reason'])}): failover begins`;
+        : `loss CONFIRMED after ${duration(data['detectMs'])}, failover begins\n(${text(data['reason'])})`;
     case 'workspace.fenced':
-      return `the old machine is fenced: epoch ${text(data['epoch'])}`;
+      return `${host} may act for the workspace no more: FENCED by epoch ${text(data['epoch'])}`;
     case 'snapshot.committed':
       return `snapshot #${text(data['seq'])}: ${bytes(data['newBytes'])} new of ${bytes(data['totalBytes'])}, in ${duration(data['createMs'])}`;
     case 'workload.failed':
       return `the workload did not come up: ${text(data['message'])}`;
     case 'machine.gone':
-      return `a machine is gone, proven twice; it cost ${formatMicroUsd(Number(data['costMicroUsd'] ?? 0))}`;
+      return `${host} is gone, proven twice; it cost ${formatMicroUsd(Number(data['costMicroUsd'] ?? 0))}`;
     case 'operation.step':
       return narrateStep(text(data['kind']), text(data['from']), text(data['event']));
     default:
@@ -43,18 +70,19 @@ function narrateStep(kind: string, step: string, outcome: string): string | unde
   if (kind !== 'failover' && kind !== 'provision') return undefined;
   switch (outcome) {
     case 'restored':
-      return 'the workspace is restored, every byte verified';
+      return 'the workspace is restored, every byte checked';
+    case 'headMoved':
+      return 'a newer snapshot came in meanwhile: restoring the difference';
     case 'workloadChecked':
-      return 'the workload is running';
+      return 'the workload runs';
     case 'switched':
-      return 'users are pointed at the machine';
+      return 'users are pointed at it';
     case 'attemptFailed':
       return `${step} did not work out, trying another way`;
     default:
       return undefined;
   }
 }
-
 function text(value: unknown): string {
   return typeof value === 'string' || typeof value === 'number' ? String(value) : '?';
 }

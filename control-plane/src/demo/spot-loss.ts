@@ -62,7 +62,7 @@ export async function runSpotLoss(options: SpotLossOptions): Promise<SpotLossRep
   const witness = new Witness(folder, systemClock);
   {
     await using _ = witness;
-    say('the workload runs; waiting until its work is in snapshots');
+    say('waiting until its work is in snapshots');
     await waitForSnapshots(session, witness, runUp);
     // A loss does not wait for a snapshot to be fresh: any moment between two of them is as likely.
     await systemClock.sleep(systemRandom.next() * DEMO_SNAPSHOT_INTERVAL_MS, runUp);

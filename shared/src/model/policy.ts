@@ -1,6 +1,6 @@
 import { z } from 'zod';
 
-/** How long mere silence lasts after the confirm before the old primary is fenced; hard evidence fences at once. */
+/** How long mere silence lasts, from the last sign of life, before the old primary is fenced; hard evidence fences at once. */
 export const COMMIT_DELAY_MS = { fast: 3_000, balanced: 6_000, cautious: 10_000 } as const;
 export const detectModeSchema = z.enum(['fast', 'balanced', 'cautious']);
 export type DetectMode = z.infer<typeof detectModeSchema>;
