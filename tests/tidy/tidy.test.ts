@@ -127,7 +127,8 @@ test('every error code is explained in the API page', async () => {
 test('the page of events lists each type once, and no other', async () => {
   const page = await textOf('control-plane/docs/EVENTS.md');
   const listed = [...page.matchAll(/^\| `([a-z.-]+)` \|/gm)].map(([, type]) => type);
-  expect(listed.toSorted()).toEqual([...EVENT_TYPES].toSorted());
+  expect(listed).toHaveLength(EVENT_TYPES.length);
+  expect(new Set(listed)).toEqual(new Set(EVENT_TYPES));
 });
 
 test('every type of event that is declared is written somewhere', () => {
