@@ -41,6 +41,7 @@ export class MemoryProvider implements Provider {
   }
 
   async create(request: CreateRequest, { signal }: { readonly signal: AbortSignal }): Promise<CreateOutcome> {
+    signal.throwIfAborted();
     this.orders.push(request);
     const fate = this.fates.shift() ?? 'created';
     if (this.gate !== undefined) await Promise.race([this.gate, rejectionOf(signal)]);

@@ -186,7 +186,7 @@ onEachDatabase((database) => {
       expect(world.provider.machines.size).toBe(1);
       expect((await world.workspace(workspaceId)).epoch).toBeGreaterThanOrEqual(index + 2);
     }
-    const rows = await world.db.query("select count(*)::int as held from instances where state not in ('gone')");
+    const rows = await world.truth.query("select count(*)::int as held from instances where state not in ('gone')");
     expect(rows).toEqual([{ held: 1 }]);
   });
 
