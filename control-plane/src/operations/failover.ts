@@ -35,6 +35,8 @@ export const failoverDataSchema = moveDataSchema.extend({
   epoch: z.int().nullable().default(null),
   /** The last snapshot of an orderly hand-over was taken (or cannot be). */
   handedOver: z.boolean().default(false),
+  /** When the old primary, its workload stopped, had everything in snapshots; null when it never said so. */
+  savedAtMs: z.int().nullable().default(null),
 });
 export type FailoverData = z.infer<typeof failoverDataSchema>;
 
