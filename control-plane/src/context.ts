@@ -210,8 +210,8 @@ function buildOperations(ground: Ground, live: LiveSide, stack: AsyncDisposableS
   return { runner, guardian, sweeper, parts };
 }
 
-/** A destroyed machine is asked about twice, this far apart; strangers are looked for once in a while. */
-const SWEEP_PERIODS = { busyPeriodMs: 500, idlePeriodMs: 15_000 } as const;
+/** A destroyed machine is asked about in every busy round; strangers are looked for once in a while. */
+const SWEEP_PERIODS = { busyPeriodMs: 500, goneGapMs: 400, idlePeriodMs: 15_000 } as const;
 
 const OPERATION_LIMITS: OperationLimits = {
   bootDeadlineMs: 300_000,

@@ -154,6 +154,7 @@ onEachDatabase((database) => {
       providerRef: 'vast-77',
       requestedAtMs: 10,
       readyAtMs: 30,
+      lostAtMs: 40,
       goneAtMs: 60,
     });
   });
@@ -224,11 +225,11 @@ onEachDatabase((database) => {
     await askRelease(db, instanceId, 'lost the race', 4);
     await askRelease(db, instanceId, 'again', 5);
     expect((await listReleasing(db)).map((row) => row.instanceId)).toEqual([instanceId]);
-    expect(await confirmGone(db, instanceId, 6)).toBe(false);
+    expect(await confirmGone(db, instanceId, 6, 0)).toBe(false);
     await resetGone(db, instanceId);
-    expect(await confirmGone(db, instanceId, 7)).toBe(false);
-    expect(await confirmGone(db, instanceId, 8)).toBe(true);
-    expect(await confirmGone(db, instanceId, 9)).toBe(false);
+    expect(await confirmGone(db, instanceId, 7, 0)).toBe(false);
+    expect(await confirmGone(db, instanceId, 8, 0)).toBe(true);
+    expect(await confirmGone(db, instanceId, 9, 0)).toBe(false);
     await markRented(db, instanceId, 'ref-2', 10);
     const row = {
       instanceId,

@@ -93,7 +93,7 @@ onEachDatabase((database) => {
         must(writers[index % 3], 'one of three').transaction(async (tx) => {
           await tx.query('select 1');
           await appendEvent(tx, {
-            type: 'test.event',
+            type: 'snapshot.committed',
             atMs: index,
             workspaceId: index % 2 === 0 ? workspaceId : null,
             data: { index },
@@ -116,7 +116,7 @@ onEachDatabase((database) => {
     expect(await lastEventId(db)).toBe(seen.at(-1));
     const ofWorkspace = await listEvents(db, { after: 0, limit: 500, workspaceId });
     expect(ofWorkspace).toHaveLength(total / 2);
-    expect(ofWorkspace[0]).toMatchObject({ type: 'test.event', workspaceId, instanceId: null, operationId: null });
+    expect(ofWorkspace[0]).toMatchObject({ type: 'snapshot.committed', workspaceId, instanceId: null, operationId: null });
     for (const connection of writers) await connection[Symbol.asyncDispose]();
   });
 
@@ -134,7 +134,7 @@ onPostgres((database) => {
       attempts += 1;
       await tx.query(`do $$ begin raise exception 'no luck' using errcode = '40001'; end $$`);
     });
-    await expect(hopeless).rejects.toMatchObject({ code: '40001' });
+    await expect(hopeless).rejects.toMatchObject({ code: 'UNAVAILABLE', retryable: true });
     expect(attempts).toBe(MAX_TRANSACTION_ATTEMPTS);
   });
 

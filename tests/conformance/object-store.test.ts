@@ -1,4 +1,4 @@
-import { readdir, writeFile } from 'node:fs/promises';
+import { mkdir, readdir, rm, symlink, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import type { StorageGrant } from '@dumont/shared/protocol/storage-grant.ts';
@@ -230,4 +230,24 @@ describe('S3 under faults', () => {
     await expect(store.put('k', Buffer.from('x'))).rejects.toMatchObject({ code, retryable: false });
     expect(opened.simulator.requests).toHaveLength(1);
   });
+});
+
+test('a mounted folder that is not there fails every call and is never made, and serves again when it is back', async () => {
+  await using folder = await makeTempFolder();
+  const [real, mount] = [join(folder.path, 'real'), join(folder.path, 'mount')];
+  await mkdir(real);
+  await symlink(real, mount);
+  const store = await openStore({ kind: 'file', path: real, prefix: '' }, { ...retrying, fileMount: mount });
+  await store.put('packs/one', Buffer.from('1'));
+  await rm(mount);
+  const unavailable = { code: 'UNAVAILABLE', retryable: true };
+  await expect(store.put('packs/two', Buffer.from('2'))).rejects.toMatchObject(unavailable);
+  await expect(store.get('packs/one')).rejects.toMatchObject(unavailable);
+  await expect(store.stat('packs/one')).rejects.toMatchObject(unavailable);
+  await expect(keys(store, '')).rejects.toMatchObject(unavailable);
+  await expect(store.delete('packs/one')).rejects.toMatchObject(unavailable);
+  expect(await readdir(folder.path)).toEqual(['real']);
+  await symlink(real, mount);
+  await store.put('top', Buffer.from('2'));
+  expect(await keys(store, '')).toEqual(['packs/one', 'top']);
 });

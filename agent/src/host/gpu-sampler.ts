@@ -1,10 +1,10 @@
-import { type ChildProcess, spawn } from 'node:child_process';
+import { type ChildProcess, type ChildProcessByStdio, spawn } from 'node:child_process';
 import type { Readable } from 'node:stream';
 import type { Logger } from '@dumont/shared/node/logger.ts';
 import type { GpuSample } from '@dumont/shared/protocol/heartbeat.ts';
 import { backoffMs } from '@dumont/shared/util/backoff.ts';
 import type { Clock } from '@dumont/shared/util/clock.ts';
-import { systemErrorCode } from '@dumont/shared/util/errors.ts';
+import { systemErrorCode, toDumontError } from '@dumont/shared/util/errors.ts';
 import type { Random } from '@dumont/shared/util/random.ts';
 import { NVIDIA_SMI_QUERY, parseNvidiaSmiLine } from './parse-nvidia-smi.ts';
 
@@ -76,11 +76,14 @@ export class GpuSampler implements AsyncDisposable {
 
   #spawn(): void {
     if (this.#disposed) return;
-    const child = spawn(
-      this.#options.command,
-      [`--query-gpu=${NVIDIA_SMI_QUERY}`, '--format=csv,noheader,nounits', '-lms', String(SAMPLE_INTERVAL_MS)],
-      { stdio: ['ignore', 'pipe', 'ignore'] },
-    );
+    let child: ChildProcessByStdio<null, Readable, null>;
+    try {
+      child = this.#launch();
+    } catch (error) {
+      // Node throws what it finds at once, for example ETXTBSY while a driver update replaces the tool.
+      this.#onEnd('failed', toDumontError(error).message);
+      return;
+    }
     this.#child = child;
     this.#readLines(child.stdout);
     this.#watchForStall();
@@ -94,6 +97,14 @@ export class GpuSampler implements AsyncDisposable {
         resolve();
       });
     });
+  }
+
+  #launch(): ChildProcessByStdio<null, Readable, null> {
+    return spawn(
+      this.#options.command,
+      [`--query-gpu=${NVIDIA_SMI_QUERY}`, '--format=csv,noheader,nounits', '-lms', String(SAMPLE_INTERVAL_MS)],
+      { stdio: ['ignore', 'pipe', 'ignore'] },
+    );
   }
 
   #readLines(stdout: Readable): void {
@@ -124,6 +135,10 @@ export class GpuSampler implements AsyncDisposable {
   #onGone(kind: 'absent' | 'failed', reason: string): void {
     if (this.#child === null) return;
     this.#child = null;
+    this.#onEnd(kind, reason);
+  }
+
+  #onEnd(kind: 'absent' | 'failed', reason: string): void {
     this.#samples.clear();
     this.#cancelStall();
     if (this.#disposed) return;

@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import { constants } from 'node:fs';
 import { link, mkdir, open, readdir, rename, rm, stat, type FileHandle } from 'node:fs/promises';
-import { dirname, join, resolve } from 'node:path';
+import { dirname, join, relative, resolve, sep } from 'node:path';
 import { DumontError, systemErrorCode, toDumontError } from '@dumont/shared/util/errors.ts';
 import {
   assertKey,
@@ -25,10 +25,15 @@ const TEMP_PREFIX = '.tmp-';
  */
 export class FileStore implements ObjectStore {
   readonly #root: string;
+  readonly #isMount: boolean;
 
-  /** @param root created with the first object */
-  constructor(root: string) {
+  /**
+   * @param root created with the first object; but a mount, which comes and goes, never is: while it is not there every
+   * call fails with UNAVAILABLE, for an object written below a bare mount point would be lost
+   */
+  constructor(root: string, options: { readonly isMount: boolean } = { isMount: false }) {
     this.#root = resolve(root);
+    this.#isMount = options.isMount;
   }
 
   async put(key: string, bytes: Uint8Array, options: PutOptions = {}): Promise<'stored' | 'exists'> {
@@ -39,7 +44,7 @@ export class FileStore implements ObjectStore {
     const folder = dirname(path);
     const temporary = join(folder, `${TEMP_PREFIX}${randomUUID()}`);
     try {
-      await makeFolder(folder);
+      await (this.#isMount ? makeFolderBelow(this.#root, folder) : makeFolder(folder));
       await writeFlushed(temporary, bytes);
       if (options.ifAbsent === true) {
         if (!(await linkUnlessThere(temporary, path))) return 'exists';
@@ -49,6 +54,7 @@ export class FileStore implements ObjectStore {
       await flushFolder(folder);
       return 'stored';
     } catch (error) {
+      if (isAbsence(error)) await this.#requireMount();
       throw toDumontError(error, 'IO', `writing object ${key} below ${this.#root}`);
     } finally {
       await rm(temporary, { force: true });
@@ -74,6 +80,7 @@ export class FileStore implements ObjectStore {
       }
       return bytes;
     } catch (error) {
+      if (isAbsence(error)) await this.#requireMount();
       throw isAbsence(error) ? notFound(key) : toDumontError(error, 'IO', `reading object ${key} below ${this.#root}`);
     } finally {
       await file?.close();
@@ -87,6 +94,7 @@ export class FileStore implements ObjectStore {
       const stats = await stat(join(this.#root, key));
       return stats.isFile() ? { sizeBytes: stats.size } : null;
     } catch (error) {
+      if (isAbsence(error)) await this.#requireMount();
       if (isAbsence(error)) return null;
       throw toDumontError(error, 'IO', `looking at object ${key} below ${this.#root}`);
     }
@@ -102,15 +110,23 @@ export class FileStore implements ObjectStore {
     throwIfAborted(options.signal);
     try {
       await rm(join(this.#root, key), { force: true });
+      await this.#requireMount();
     } catch (error) {
       if (!isAbsence(error)) throw toDumontError(error, 'IO', `deleting object ${key} below ${this.#root}`);
     }
   }
 
+  /** An absent object says nothing while its whole store is absent. */
+  async #requireMount(): Promise<void> {
+    if (!this.#isMount || (await stat(this.#root).catch(() => null)) !== null) return;
+    throw new DumontError('UNAVAILABLE', `the object store is not mounted at ${this.#root}`, { retryable: true });
+  }
+
   /** Depth first with folders compared as `name/`: exactly the ascending order of whole keys. */
   async *#walk(folder: string, prefix: string, signal: AbortSignal | undefined): AsyncGenerator<ObjectInfo> {
     throwIfAborted(signal);
-    const found = await readdir(join(this.#root, folder), { withFileTypes: true }).catch((error: unknown) => {
+    const found = await readdir(join(this.#root, folder), { withFileTypes: true }).catch(async (error: unknown) => {
+      if (isAbsence(error)) await this.#requireMount();
       if (isAbsence(error)) return [];
       throw toDumontError(error, 'IO', `listing ${folder} below ${this.#root}`);
     });
@@ -156,6 +172,22 @@ async function makeFolder(folder: string): Promise<void> {
   const first = await mkdir(folder, { recursive: true });
   if (first === undefined) return;
   for (let made = folder; made.length >= first.length; made = dirname(made)) await flushFolder(dirname(made));
+}
+
+/** The same level by level: a recursive mkdir would make the mount point itself in the moment the mount goes. */
+async function makeFolderBelow(root: string, folder: string): Promise<void> {
+  let parent = root;
+  const names = relative(root, folder).split(sep);
+  for (const name of names.filter((each) => each !== '')) {
+    const path = join(parent, name);
+    try {
+      await mkdir(path);
+      await flushFolder(parent);
+    } catch (error) {
+      if (systemErrorCode(error) !== 'EEXIST') throw error;
+    }
+    parent = path;
+  }
 }
 
 async function flushFolder(folder: string): Promise<void> {

@@ -15,7 +15,9 @@ export interface OpenStoreOptions extends RetryOptions {
 /** The store a grant speaks of, with retries. Nothing is contacted yet. @throws {DumontError} USAGE for a bad prefix */
 export async function openStore(grant: StorageGrant, options: OpenStoreOptions): Promise<OpenStore> {
   if (grant.kind === 'file') {
-    return disposable(new PrefixStore(new FileStore(options.fileMount ?? grant.path), grant.prefix));
+    const { fileMount } = options;
+    const store = fileMount === undefined ? new FileStore(grant.path) : new FileStore(fileMount, { isMount: true });
+    return disposable(new PrefixStore(store, grant.prefix));
   }
   // Loaded on demand: the SDK takes a good part of a second and tens of megabytes that a file store does not need.
   const { S3Store } = await import('./s3-store.ts');

@@ -314,6 +314,8 @@ export class Execution {
     this.#step = outcome;
     this.#failures = 0;
     this.#resumeAtMonotonicMs = monotonicMs + waitMs;
+    const { from, event, error } = transition;
+    this.#log.info({ event: 'operation.step', from, to, by: event, error }, 'operation moved on');
     this.#options.onProgress();
     return true;
   }

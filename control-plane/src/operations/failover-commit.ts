@@ -1,9 +1,9 @@
-import type { InstanceId, OperationId } from '@dumont/shared/model/ids.ts';
+import type { InstanceId } from '@dumont/shared/model/ids.ts';
 import { newId } from '@dumont/shared/model/ids.ts';
-import { appendEvent } from '../store/events.ts';
 import type { WorkspaceRow } from '../store/workspaces.ts';
-import { fencePrimary, promotePrimary } from '../store/workspaces.ts';
+import { promotePrimary } from '../store/workspaces.ts';
 import type { FailoverContext, FailoverData, FailoverResult } from './failover.ts';
+import { fence } from './fence.ts';
 import { readyReplacement, workspaceOf } from './move-steps.ts';
 import { runOnMachine } from './on-machine.ts';
 import type { OperationParts } from './operation-parts.ts';
@@ -33,41 +33,6 @@ export async function commitStep(parts: OperationParts, context: FailoverContext
       data = await handOver(parts, context, primaryInstanceId);
     await fence(parts, { workspaceId: workspace.id, instanceId: primaryInstanceId, operationId: context.operationId });
   }
-}
-
-/**
- * Ends an instance's right to act for the workspace: epoch + 1, nobody primary; tells the agent when it can hear.
- * @returns false when it was not primary any more
- */
-export async function fence(
-  parts: Pick<OperationParts, 'db' | 'clock' | 'wardship' | 'changed' | 'onChange'>,
-  target: {
-    readonly workspaceId: WorkspaceRow['id'];
-    readonly instanceId: InstanceId;
-    readonly operationId: OperationId | null;
-  },
-): Promise<boolean> {
-  const { workspaceId, instanceId, operationId } = target;
-  const fenced = await parts.db.transaction(async (tx) => {
-    const workspace = await fencePrimary(tx, workspaceId, instanceId);
-    if (workspace === undefined) return false;
-    const data = { epoch: workspace.epoch };
-    await appendEvent(tx, {
-      type: 'workspace.fenced',
-      atMs: parts.clock.nowMs(),
-      workspaceId,
-      instanceId,
-      operationId,
-      data,
-    });
-    return true;
-  });
-  parts.wardship.unwatch(instanceId);
-  if (!fenced) return false;
-  parts.onChange();
-  parts.changed.ring();
-  await parts.wardship.inform(instanceId);
-  return true;
 }
 
 async function promote(

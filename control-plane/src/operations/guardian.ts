@@ -1,20 +1,21 @@
 import type { InstanceId, OperationId } from '@dumont/shared/model/ids.ts';
-import { isDumontError } from '@dumont/shared/util/errors.ts';
 import type { Verdict } from '../detect/verdict.ts';
+import type { EventType } from '../store/event-types.ts';
 import { appendEvent } from '../store/events.ts';
 import type { InstanceRow } from '../store/instances.ts';
 import { applyInstanceEvent, findInstance, listUnattendedLosses } from '../store/instances.ts';
 import { findOperation } from '../store/operations.ts';
 import { findWorkspace, moverOf } from '../store/workspaces.ts';
 import { failoverDataSchema } from './failover.ts';
-import { fence } from './failover-commit.ts';
+import { fence } from './fence.ts';
 import { startFailover } from './start.ts';
 import type { OperationParts } from './operation-parts.ts';
 import type { OperationRunner } from './runner.ts';
 
-/** Verdicts waiting to be acted on; a fleet that dies together gives a few for each machine. */
-const MAX_PENDING = 50_000;
-const ATTEMPTS = 5;
+/** Verdicts waiting to be acted on: a fleet that dies together gives up to four for each of 50,000 watched machines. */
+const MAX_PENDING = 200_000;
+/** At once; what fails then waits for the next round, so that those behind it get their turn. */
+const ATTEMPTS = 3;
 const RETRY_MS = 200;
 const RECONCILE_MS = 2_000;
 
@@ -24,14 +25,15 @@ const RECONCILE_MS = 2_000;
  */
 export class Guardian implements AsyncDisposable {
   readonly #parts: OperationParts;
-  readonly #runner: OperationRunner;
+  readonly #runner: Pick<OperationRunner, 'interrupt' | 'nudge'>;
   #pending = 0;
   #tail: Promise<void> = Promise.resolve();
   readonly #stop = new AbortController();
   #loop: Promise<void> | undefined;
-  #closed = false;
+  /** The newest verdict of each instance whose verdict could not be acted on; the detector says each only once. */
+  readonly #postponed = new Map<InstanceId, Verdict>();
 
-  constructor(parts: OperationParts, runner: OperationRunner) {
+  constructor(parts: OperationParts, runner: Pick<OperationRunner, 'interrupt' | 'nudge'>) {
     this.#parts = parts;
     this.#runner = runner;
   }
@@ -44,36 +46,50 @@ export class Guardian implements AsyncDisposable {
       { event: 'detect.verdict', kind, instanceId, silenceMs, evidence: verdict.evidence.map((e) => e.kind) },
       'verdict',
     );
-    if (this.#closed) return;
+    if (this.#stop.signal.aborted) return;
     if (this.#pending >= MAX_PENDING) {
       log.error({ event: 'guardian.overflow', instanceId, kind }, 'verdict dropped: too many are waiting');
       return;
     }
     this.#pending += 1;
-    this.#tail = this.#tail.then(() => this.#actSafely(verdict)).finally(() => (this.#pending -= 1));
+    void this.#inTurn(() => this.#actOrPostpone(verdict)).finally(() => (this.#pending -= 1));
   };
 
-  /** Starts looking after losses that were confirmed while another operation held the workspace. */
+  /** Starts looking after verdicts put aside, and losses that were confirmed while another operation held the workspace. */
   start(): void {
-    this.#loop ??= this.#reconcile();
+    this.#loop ??= this.#reconcileUntilStopped();
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    this.#closed = true;
     this.#stop.abort();
     await this.#loop;
     await this.#tail;
   }
 
-  async #reconcile(): Promise<void> {
-    const { db, clock, log } = this.#parts;
+  /** One thing after another, so that nothing is decided on what a verdict before it is about to change. */
+  #inTurn(work: () => Promise<void>): Promise<void> {
+    this.#tail = this.#tail.then(work);
+    return this.#tail;
+  }
+
+  async #reconcileUntilStopped(): Promise<void> {
+    const { clock } = this.#parts;
     while (!this.#stop.signal.aborted) {
-      try {
-        for (const instance of await listUnattendedLosses(db)) await this.#attend(instance);
-      } catch (error) {
-        log.warn({ event: 'guardian.reconcile', err: error }, 'could not look for unattended losses, will try again');
-      }
+      await this.#inTurn(() => this.#reconcile());
       await clock.sleep(RECONCILE_MS, this.#stop.signal).catch(() => {});
+    }
+  }
+
+  async #reconcile(): Promise<void> {
+    const { db, log } = this.#parts;
+    try {
+      for (const verdict of this.#postponed.values()) {
+        await this.#act(verdict);
+        this.#postponed.delete(verdict.instanceId);
+      }
+      for (const instance of await listUnattendedLosses(db)) await this.#attend(instance);
+    } catch (error) {
+      log.warn({ event: 'guardian.reconcile', err: error }, 'could not look after losses, will try again');
     }
   }
 
@@ -93,22 +109,24 @@ export class Guardian implements AsyncDisposable {
     this.#runner.nudge();
   }
 
-  async #actSafely(verdict: Verdict): Promise<void> {
+  /** Never rejects. */
+  async #actOrPostpone(verdict: Verdict): Promise<void> {
     const { log, clock } = this.#parts;
-    for (let attempt = 1; attempt <= ATTEMPTS; attempt += 1) {
+    const { kind, instanceId } = verdict;
+    // This one is newer, and each grade makes up for the one before it.
+    this.#postponed.delete(instanceId);
+    for (let attempt = 1; !this.#stop.signal.aborted; attempt += 1) {
       try {
         await this.#act(verdict);
         return;
       } catch (error) {
-        const last = attempt === ATTEMPTS || this.#closed;
-        log[last ? 'error' : 'warn'](
-          { event: 'guardian.failed', err: error, kind: verdict.kind, attempt },
-          'verdict not acted on',
-        );
-        if (last) return;
-        await clock.sleep(RETRY_MS * attempt);
+        log.warn({ event: 'guardian.failed', err: error, instanceId, kind, attempt }, 'verdict not acted on yet');
       }
+      if (attempt === ATTEMPTS) break;
+      await clock.sleep(RETRY_MS * attempt, this.#stop.signal).catch(() => {});
     }
+    // Nothing but a line of history hangs on a suspicion; the rest must not be lost, or a workspace stays down for ever.
+    if (kind !== 'suspect') this.#postponed.set(instanceId, verdict);
   }
 
   async #act(verdict: Verdict): Promise<void> {
@@ -128,32 +146,36 @@ export class Guardian implements AsyncDisposable {
 
   async #confirm(verdict: Verdict): Promise<void> {
     const { db, clock } = this.#parts;
-    const instance = await findInstance(db, verdict.instanceId);
+    const { instanceId, silenceMs, lastBeatAtMs, evidence } = verdict;
+    const instance = await findInstance(db, instanceId);
     const workspace = instance === undefined ? undefined : await findWorkspace(db, instance.workspaceId);
-    if (workspace === undefined || workspace.primaryInstanceId !== verdict.instanceId) return;
-    await db.transaction((tx) => applyInstanceEvent(tx, verdict.instanceId, 'lost', clock.nowMs()));
-    const moverId = await moverOf(db, workspace.id);
-    if (moverId !== undefined) {
-      await this.#record('instance.lost', verdict, moverId);
-      await this.#interruptIfCandidate(moverId, verdict.instanceId);
-      return;
-    }
-    await startFailover(this.#parts, {
+    if (workspace === undefined || workspace.primaryInstanceId !== instanceId) return;
+    const started = await startFailover(this.#parts, {
       workspaceId: workspace.id,
       data: {
         trigger: 'detector',
-        reason: verdict.evidence.map(({ kind }) => kind).join(', '),
-        evidence: [...verdict.evidence],
-        fromInstanceId: verdict.instanceId,
-        silenceBeganAtMs: Math.round(verdict.lastBeatAtMs),
-        confirmedAtMs: Math.round(verdict.lastBeatAtMs + verdict.silenceMs),
-        detectMs: verdict.silenceMs,
+        reason: evidence.map(({ kind }) => kind).join(', '),
+        evidence: [...evidence],
+        fromInstanceId: instanceId,
+        silenceBeganAtMs: Math.round(lastBeatAtMs),
+        confirmedAtMs: Math.round(lastBeatAtMs + silenceMs),
+        detectMs: silenceMs,
       },
     });
-    this.#runner.nudge();
+    if (started !== undefined) {
+      this.#runner.nudge();
+      return;
+    }
+    const change = await db.transaction((tx) => applyInstanceEvent(tx, instanceId, 'lost', clock.nowMs()));
+    if (change === undefined || change.before === change.after) return;
+    const moverId = (await moverOf(db, workspace.id)) ?? null;
+    await this.#record('instance.lost', verdict, moverId);
+    if (moverId !== null) await this.#interruptIfCandidate(moverId, instanceId);
   }
 
   async #commit(verdict: Verdict): Promise<void> {
+    // Its confirm may have failed: a fence without a failover would leave the workspace to nobody.
+    await this.#confirm(verdict);
     const { db } = this.#parts;
     const instance = await findInstance(db, verdict.instanceId);
     if (instance === undefined) return;
@@ -180,14 +202,10 @@ export class Guardian implements AsyncDisposable {
   async #interruptIfCandidate(operationId: OperationId, instanceId: InstanceId): Promise<void> {
     const instance = await findInstance(this.#parts.db, instanceId);
     if (instance?.operationId !== operationId) return;
-    try {
-      await this.#runner.interrupt(operationId, 'attemptFailed');
-    } catch (error) {
-      if (!isDumontError(error, 'NOT_FOUND')) throw error;
-    }
+    await this.#runner.interrupt(operationId, 'attemptFailed');
   }
 
-  async #record(type: string, verdict: Verdict, operationId: OperationId | null): Promise<void> {
+  async #record(type: EventType, verdict: Verdict, operationId: OperationId | null): Promise<void> {
     const { db, clock } = this.#parts;
     const instance = await findInstance(db, verdict.instanceId);
     const { silenceMs, evidence, instanceId } = verdict;

@@ -15,6 +15,8 @@ export const moveDataSchema = z.object({
   offers: z.array(offerSchema).default([]),
   /** Hosts this operation does not try again. */
   excludedMachineIds: z.array(z.string()).default([]),
+  /** Hosts taken only when no other fits: the one that is being left. */
+  avoidedMachineIds: z.array(z.string()).default([]),
   /** The machine being prepared. */
   replacement: z.object({ instanceId: instanceIdSchema, machineId: z.string() }).nullable().default(null),
   /** Machines to give back before the next search. */

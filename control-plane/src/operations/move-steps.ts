@@ -15,6 +15,7 @@ import type { WorkspaceRow } from '../store/workspaces.ts';
 import { findWorkspace } from '../store/workspaces.ts';
 import { refOf } from '../workspaces/assignments.ts';
 import type { MoveData } from './move-data.ts';
+import { fence } from './fence.ts';
 import { discardReplacement, withRestored } from './move-data.ts';
 import { runOnMachine } from './on-machine.ts';
 import type { StepContext, StepResult } from './operation-kind.ts';
@@ -42,7 +43,9 @@ export async function searchStep<Data extends MoveData>(
   const workspace = await workspaceOf(parts, context.workspaceId);
   const { offers, failures } = await searchAll(parts, context.signal);
   const fresh = offers.filter((offer) => !data.excludedMachineIds.includes(offer.machineId));
-  const shortlist = rankOffers(fresh, workspace.policy.offers).slice(0, SHORTLIST_LENGTH);
+  const fitting = rankOffers(fresh, workspace.policy.offers);
+  const elsewhere = fitting.filter((offer) => !data.avoidedMachineIds.includes(offer.machineId));
+  const shortlist = (elsewhere.length > 0 ? elsewhere : fitting).slice(0, SHORTLIST_LENGTH);
   const detail = {
     offersSeen: offers.length,
     offersFitting: shortlist.length,
@@ -247,7 +250,12 @@ async function giveBackDiscarded<Data extends MoveData>(
   const renter = parts.renterFor(context);
   // A search begins without a replacement: one that is still there was lost after it had been promoted.
   const data = context.data.replacement === null ? context.data : discardReplacement(context.data);
+  const { id: workspaceId, primaryInstanceId } = await workspaceOf(parts, context.workspaceId);
   for (const instanceId of data.discarded) {
+    // It was promoted before it failed: what it still publishes must not count once it is given up.
+    if (instanceId === primaryInstanceId) {
+      await fence(parts, { workspaceId, instanceId, operationId: context.operationId });
+    }
     parts.wardship.unwatch(instanceId);
     await renter.release(instanceId, 'it failed while being prepared');
   }

@@ -7,7 +7,7 @@ import type { Random } from '@dumont/shared/util/random.ts';
 import type { AgentHub } from '../hub/agent-hub.ts';
 import type { ProviderRegistry } from '../providers/provider.ts';
 import type { LedgerRenter } from '../provisioning/ledger-renter.ts';
-import type { Strategy } from '../provisioning/strategy.ts';
+import type { Renter, Strategy } from '../provisioning/strategy.ts';
 import type { Database } from '../store/database.ts';
 import type { Wardship } from './wardship.ts';
 
@@ -38,14 +38,14 @@ export interface OperationParts {
   readonly clock: Clock;
   readonly random: Random;
   readonly log: Logger;
-  readonly hub: AgentHub;
+  readonly hub: Pick<AgentHub, 'isConnected' | 'run'>;
   readonly providers: ProviderRegistry;
   readonly strategies: Readonly<Record<StrategyName, Strategy>>;
-  readonly wardship: Wardship;
+  readonly wardship: Pick<Wardship, 'watch' | 'unwatch' | 'inform' | 'isAlive'>;
   readonly limits: OperationLimits;
   /** Rings when a workspace was fenced or a machine was proven gone. */
   readonly changed: Bell;
-  renterFor(owner: { readonly workspaceId: WorkspaceId; readonly operationId: OperationId }): LedgerRenter;
+  renterFor(owner: { readonly workspaceId: WorkspaceId; readonly operationId: OperationId }): Renter & Pick<LedgerRenter, 'adopt'>;
   /** Called after each commit that appended events. */
   onChange(): void;
 }

@@ -1,7 +1,7 @@
 import type { ProvisionEvent, ProvisionState } from '@dumont/shared/model/provision.ts';
 import { PROVISION_TABLE } from '@dumont/shared/model/provision.ts';
 import { findWorkspace, promotePrimary, setEndpoint } from '../store/workspaces.ts';
-import { fence } from './failover-commit.ts';
+import { fence } from './fence.ts';
 import type { MoveData } from './move-data.ts';
 import { moveDataSchema } from './move-data.ts';
 import {

@@ -5,7 +5,7 @@ import { RELEASE_TABLE } from '@dumont/shared/model/release.ts';
 import { instanceIdSchema } from '@dumont/shared/protocol/primitives.ts';
 import { toDumontError } from '@dumont/shared/util/errors.ts';
 import { setEndpoint } from '../store/workspaces.ts';
-import { fence } from './failover-commit.ts';
+import { fence } from './fence.ts';
 import { waitGone, workspaceOf } from './move-steps.ts';
 import { runOnMachine } from './on-machine.ts';
 import type { OperationKind, StepContext, StepResult } from './operation-kind.ts';
@@ -59,11 +59,31 @@ async function saveStep(parts: OperationParts, context: Context): Result {
   } catch (error) {
     if (signal.aborted) throw error;
     const { message } = toDumontError(error);
+    await restartWorkload(parts, context);
     return {
       event: 'saveFailed',
       data,
       error: `no last snapshot could be taken, so the machine was kept: ${message}. To destroy it all the same, stop it without a snapshot.`,
     };
+  }
+}
+
+/** The machine is kept, so its work goes on; where even that fails, the report of the failed stop is what counts. */
+async function restartWorkload(parts: OperationParts, { data, workspaceId, signal }: Context): Promise<void> {
+  const { policy } = await workspaceOf(parts, workspaceId);
+  if (policy.workload === undefined || !parts.hub.isConnected(data.instanceId)) return;
+  const { workloadStableMs, workloadStartTimeoutMs } = parts.limits;
+  try {
+    await runOnMachine(
+      parts,
+      data.instanceId,
+      { name: 'start-workload', stableMs: workloadStableMs },
+      { commandId: newId('command'), timeoutMs: workloadStartTimeoutMs, signal },
+    );
+  } catch (error) {
+    if (signal.aborted) throw error;
+    const { instanceId } = data;
+    parts.log.warn({ event: 'release.not-resumed', instanceId, err: error }, 'workload not started again');
   }
 }
 

@@ -4,7 +4,7 @@ import type { InstanceId, OperationId, WorkspaceId } from '@dumont/shared/model/
 import { newId } from '@dumont/shared/model/ids.ts';
 import { DumontError } from '@dumont/shared/util/errors.ts';
 import { appendEvent } from '../store/events.ts';
-import { findInstance } from '../store/instances.ts';
+import { applyInstanceEvent, findInstance } from '../store/instances.ts';
 import type { OperationKindName } from '../store/operations.ts';
 import { ONE_MOVER_INDEX, insertOperation } from '../store/operations.ts';
 import { isUniqueViolation } from '../store/serialization.ts';
@@ -64,7 +64,8 @@ export async function startProvision(
 }
 
 /**
- * Writes down a failover, unless another operation moves the workspace.
+ * Writes down a failover, unless another operation moves the workspace. The machine that the detector gave up is marked
+ * lost in the same transaction: there is never a loss without its failover, nor the other way round.
  * @returns undefined when another one does
  */
 export async function startFailover(
@@ -74,15 +75,22 @@ export async function startFailover(
     readonly data: z.input<typeof failoverDataSchema> & { fromInstanceId: InstanceId | null };
   },
 ): Promise<OperationId | undefined> {
-  const data = failoverDataSchema.parse(request.data);
-  const { trigger, reason, detectMs, fromInstanceId } = data;
+  const { fromInstanceId } = request.data;
+  const from = fromInstanceId === null ? undefined : await findInstance(parts.db, fromInstanceId);
+  const avoidedMachineIds = from === undefined ? [] : [from.offer.machineId];
+  const data = failoverDataSchema.parse({ ...request.data, avoidedMachineIds });
+  const { trigger, reason, detectMs } = data;
   return insertMover(
     parts,
     { kind: 'failover', state: 'searching', workspaceId: request.workspaceId, data },
     async (tx, operationId) => {
+      const atMs = parts.clock.nowMs();
+      if (trigger === 'detector' && fromInstanceId !== null) {
+        await applyInstanceEvent(tx, fromInstanceId, 'lost', atMs);
+      }
       await appendEvent(tx, {
         type: 'failover.started',
-        atMs: parts.clock.nowMs(),
+        atMs,
         workspaceId: request.workspaceId,
         instanceId: fromInstanceId,
         operationId,

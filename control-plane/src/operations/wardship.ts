@@ -18,7 +18,7 @@ const LOCATE_TIMEOUT_MS = 30_000;
  */
 export class Wardship {
   readonly #db: Database;
-  readonly #hub: AgentHub;
+  readonly #hub: Pick<AgentHub, 'isConnected' | 'assign'>;
   readonly #monitor: HeartbeatMonitor;
   readonly #locator: MachineLocator;
   readonly #settings: AssignmentSettings;
@@ -27,7 +27,7 @@ export class Wardship {
 
   constructor(parts: {
     readonly db: Database;
-    readonly hub: AgentHub;
+    readonly hub: Pick<AgentHub, 'isConnected' | 'assign'>;
     readonly monitor: HeartbeatMonitor;
     readonly locator: MachineLocator;
     readonly settings: AssignmentSettings;
@@ -73,8 +73,9 @@ export class Wardship {
     this.#log.info({ event: 'wardship.inform', instanceId, standing, epoch }, 'agent told its standing');
   }
 
-  /** True when the watched instance's beats arrive in time. */
+  /** True when the watched instance's beats arrive in time, over a connection that stands. */
   isAlive(instanceId: InstanceId): boolean {
-    return this.#monitor.status(instanceId)?.state === 'alive';
+    // At the end of its grace an instance that never spoke counts as alive for a moment; it has no connection.
+    return this.#hub.isConnected(instanceId) && this.#monitor.status(instanceId)?.state === 'alive';
   }
 }

@@ -7,6 +7,7 @@ import type { Clock } from '@dumont/shared/util/clock.ts';
 import { DumontError } from '@dumont/shared/util/errors.ts';
 import type { CreateOutcome, Provider, ProviderRegistry } from '../providers/provider.ts';
 import type { Database } from '../store/database.ts';
+import type { EventType } from '../store/event-types.ts';
 import { appendEvent } from '../store/events.ts';
 import {
   applyInstanceEvent,
@@ -198,7 +199,7 @@ export class LedgerRenter implements Renter {
 
   async #event(
     tx: Parameters<typeof appendEvent>[0],
-    type: string,
+    type: EventType,
     instanceId: InstanceId,
     data: Readonly<Record<string, unknown>>,
   ): Promise<void> {

@@ -17,8 +17,10 @@ export interface SweeperParts {
   readonly log: Logger;
   readonly providers: ProviderRegistry;
   readonly labelPrefix: string;
-  /** Time between rounds while something is to be destroyed; two "gone" answers are at least this far apart. */
+  /** Time between rounds while something is to be destroyed. */
   readonly busyPeriodMs: number;
+  /** Least time between the two "gone" answers that prove it; less than the busy period, or a round is wasted. */
+  readonly goneGapMs: number;
   /** Time between looks for strangers while nothing is to be done. */
   readonly idlePeriodMs: number;
   readonly onChange: () => void;
@@ -28,6 +30,8 @@ export interface SweeperParts {
 
 /** Longest one provider call may take; the next round asks again. */
 const CALL_TIMEOUT_MS = 30_000;
+/** Machines destroyed at once: providers limit the rate of requests. */
+const MAX_CALLS_AT_ONCE = 8;
 
 /**
  * Ends what should not exist: destroys machines whose release was asked for until the provider has denied twice that
@@ -65,9 +69,7 @@ export class Sweeper implements AsyncDisposable {
       await this.#releaseForgotten();
       await this.#destroyStrangers();
     }
-    const rows = await listReleasing(this.#parts.db);
-    const closed = await Promise.all(rows.map((row) => this.#destroy(row)));
-    return { open: closed.filter((gone) => !gone).length };
+    return { open: await this.#destroyAll(await listReleasing(this.#parts.db)) };
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -101,6 +103,18 @@ export class Sweeper implements AsyncDisposable {
     cancel();
   }
 
+  /** @returns how many are not proven gone yet */
+  async #destroyAll(rows: readonly LedgerRow[]): Promise<number> {
+    let open = 0;
+    // Shared by the lanes: what one takes, no other gets.
+    const queue = rows.values();
+    const lane = async () => {
+      for (const row of queue) if (!(await this.#destroy(row))) open += 1;
+    };
+    await Promise.all(Array.from({ length: MAX_CALLS_AT_ONCE }, lane));
+    return open;
+  }
+
   /** @returns true when the row is closed */
   async #destroy(row: LedgerRow): Promise<boolean> {
     const { db, log, providers } = this.#parts;
@@ -129,10 +143,10 @@ export class Sweeper implements AsyncDisposable {
   }
 
   async #countGone(row: LedgerRow): Promise<boolean> {
-    const { db, clock, onChange, onGone } = this.#parts;
+    const { db, clock, goneGapMs, onChange, onGone } = this.#parts;
     const atMs = clock.nowMs();
     const closed = await db.transaction(async (tx) => {
-      if (!(await confirmGone(tx, row.instanceId, atMs))) return false;
+      if (!(await confirmGone(tx, row.instanceId, atMs, goneGapMs))) return false;
       await applyInstanceEvent(tx, row.instanceId, 'confirmedGone', atMs);
       const instance = await findInstance(tx, row.instanceId);
       const cost = row.rentedAtMs === null ? 0 : costMicroUsd(row.priceMicroUsdPerHour, atMs - row.rentedAtMs);
@@ -167,28 +181,31 @@ export class Sweeper implements AsyncDisposable {
   }
 
   async #destroyStrangers(): Promise<void> {
-    const { providers, db, log, labelPrefix } = this.#parts;
+    // Side by side, so that a provider that does not answer holds up no other.
+    await Promise.all([...this.#parts.providers.values()].map((provider) => this.#destroyStrangersOf(provider)));
+  }
+
+  async #destroyStrangersOf(provider: Provider): Promise<void> {
+    const { db, log, labelPrefix } = this.#parts;
     const signal = AbortSignal.any([this.#stop.signal, AbortSignal.timeout(CALL_TIMEOUT_MS)]);
-    for (const provider of providers.values()) {
-      try {
-        for (const machine of await provider.list({ signal })) {
-          if (!machine.label.startsWith(labelPrefix)) continue;
-          const row = await findLedgerByLabel(db, machine.label);
-          if (row !== undefined && row.goneAtMs === null) continue;
-          log.warn(
-            { event: 'sweeper.stranger', provider: provider.name, ref: machine.ref, label: machine.label },
-            'destroying a machine that no open ledger row explains',
-          );
-          await provider.destroy(machine.ref, { signal });
-        }
-      } catch (error) {
-        if (this.#stop.signal.aborted) return;
-        const { code, message } = toDumontError(error);
+    try {
+      for (const machine of await provider.list({ signal })) {
+        if (!machine.label.startsWith(labelPrefix)) continue;
+        const row = await findLedgerByLabel(db, machine.label);
+        if (row !== undefined && row.goneAtMs === null) continue;
         log.warn(
-          { event: 'sweeper.list', provider: provider.name, code, message },
-          'could not list machines, will try again',
+          { event: 'sweeper.stranger', provider: provider.name, ref: machine.ref, label: machine.label },
+          'destroying a machine that no open ledger row explains',
         );
+        await provider.destroy(machine.ref, { signal });
       }
+    } catch (error) {
+      if (this.#stop.signal.aborted) return;
+      const { code, message } = toDumontError(error);
+      log.warn(
+        { event: 'sweeper.list', provider: provider.name, code, message },
+        'could not list machines, will try again',
+      );
     }
   }
 }

@@ -12,6 +12,6 @@ export interface Queryable {
  */
 export interface Database extends Queryable, AsyncDisposable {
   readonly flavour: 'postgres' | 'pglite';
-  /** Runs `work` in one serialisable transaction; a serialisation failure is retried up to 10 times, so `work` must be repeatable. */
+  /** Runs `work` in one serialisable transaction; a serialisation failure is retried a bounded number of times, so `work` must be repeatable. */
   transaction<Result>(work: (tx: Queryable) => Promise<Result>): Promise<Result>;
 }

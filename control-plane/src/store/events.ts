@@ -1,12 +1,13 @@
 import type { EventView } from '@dumont/shared/api/views.ts';
 import { integer, json, text, textOrNull } from './columns.ts';
 import type { Queryable, Row } from './database.ts';
+import type { EventType } from './event-types.ts';
 
 /** Advisory lock that puts events in commit order; any number no other lock of ours uses. */
 const EVENT_ORDER_LOCK = 716_301;
 
 export interface NewEvent {
-  readonly type: string;
+  readonly type: EventType;
   readonly atMs: number;
   readonly workspaceId?: string | null;
   readonly instanceId?: string | null;

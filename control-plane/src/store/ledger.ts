@@ -66,22 +66,33 @@ export async function askRelease(db: Queryable, instanceId: InstanceId, reason: 
 }
 
 /**
- * Counts one observation of "the provider does not know it"; the row closes at the second.
+ * Counts one observation of "the provider does not know it", unless the last one is less than `gapMs` away (whichever
+ * process made it, whichever way the wall clock moved); the row closes at the second.
  * @returns true when the row is now closed
  */
-export async function confirmGone(db: Queryable, instanceId: InstanceId, atMs: number): Promise<boolean> {
+export async function confirmGone(
+  db: Queryable,
+  instanceId: InstanceId,
+  atMs: number,
+  gapMs: number,
+): Promise<boolean> {
   const rows = await db.query(
-    `update ledger set gone_confirmations = gone_confirmations + 1,
+    `update ledger set gone_confirmations = gone_confirmations + 1, gone_seen_at = $2::bigint,
        gone_at = case when gone_confirmations + 1 >= 2 then $2::bigint else null end
-     where instance_id = $1 and gone_at is null returning gone_at`,
-    [instanceId, atMs],
+     where instance_id = $1 and gone_at is null
+       and (gone_seen_at is null or abs($2::bigint - gone_seen_at) >= $3::bigint)
+     returning gone_at`,
+    [instanceId, atMs, gapMs],
   );
   return rows[0] !== undefined && integerOrNull(rows[0], 'gone_at') !== null;
 }
 
 /** The provider showed it again: start counting anew. */
 export async function resetGone(db: Queryable, instanceId: InstanceId): Promise<void> {
-  await db.query('update ledger set gone_confirmations = 0 where instance_id = $1 and gone_at is null', [instanceId]);
+  await db.query(
+    'update ledger set gone_confirmations = 0, gone_seen_at = null where instance_id = $1 and gone_at is null',
+    [instanceId],
+  );
 }
 
 /** Rows whose machine is wanted gone and not proven so. */

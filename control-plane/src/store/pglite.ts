@@ -1,4 +1,5 @@
 import { mkdir } from 'node:fs/promises';
+import { setImmediate as nextTurn } from 'node:timers/promises';
 import { PGlite, types } from '@electric-sql/pglite';
 import { DumontError, isDumontError } from '@dumont/shared/util/errors.ts';
 import type { Database, Queryable, Row } from './database.ts';
@@ -28,6 +29,10 @@ export async function openPglite(directory: string): Promise<Database> {
   }
 }
 
+/**
+ * The engine computes on this thread and answers in microtasks, so that a run of queries would keep sockets and timers
+ * waiting until its end. Each call therefore ends in a turn of the event loop of its own: heartbeats are read in between.
+ */
 class PgliteDatabase implements Database {
   readonly flavour = 'pglite';
   readonly #engine: PGlite;
@@ -40,20 +45,28 @@ class PgliteDatabase implements Database {
   }
 
   async query(sql: string, parameters: readonly unknown[] = []): Promise<readonly Row[]> {
-    const result = await this.#engine.query<Record<string, unknown>>(sql, [...parameters]);
-    return result.rows;
+    try {
+      const result = await this.#engine.query<Record<string, unknown>>(sql, [...parameters]);
+      return result.rows;
+    } finally {
+      await nextTurn();
+    }
   }
 
   /** PGlite runs one transaction at a time, so serialisation never fails. */
-  transaction<Result>(work: (tx: Queryable) => Promise<Result>): Promise<Result> {
-    return this.#engine.transaction((tx) =>
-      work({
-        query: async (sql, parameters = []) => {
-          const result = await tx.query<Record<string, unknown>>(sql, [...parameters]);
-          return result.rows;
-        },
-      }),
-    );
+  async transaction<Result>(work: (tx: Queryable) => Promise<Result>): Promise<Result> {
+    try {
+      return await this.#engine.transaction((tx) =>
+        work({
+          query: async (sql, parameters = []) => {
+            const result = await tx.query<Record<string, unknown>>(sql, [...parameters]);
+            return result.rows;
+          },
+        }),
+      );
+    } finally {
+      await nextTurn();
+    }
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

@@ -66,6 +66,12 @@ function parseSafeInteger(text: string): number {
   return value;
 }
 
+/** Not a defect: the same work may succeed when the rush is over. */
+function crowdedOut(error: unknown): DumontError {
+  const message = `the database put other transactions first ${MAX_TRANSACTION_ATTEMPTS} times`;
+  return new DumontError('UNAVAILABLE', message, { retryable: true, cause: error });
+}
+
 class PostgresDatabase implements Database {
   readonly flavour = 'postgres';
   readonly #pool: Pool;
@@ -93,7 +99,8 @@ class PostgresDatabase implements Database {
       try {
         return await this.#attempt(work);
       } catch (error) {
-        if (attempt >= MAX_TRANSACTION_ATTEMPTS || !isSerializationFailure(error)) throw wrapConnectionFailure(error);
+        if (!isSerializationFailure(error)) throw wrapConnectionFailure(error);
+        if (attempt >= MAX_TRANSACTION_ATTEMPTS) throw crowdedOut(error);
       }
       // Rivals that repeat in step would meet again.
       await this.#clock.sleep(backoffMs(attempt - 1, TRANSACTION_BACKOFF, this.#random));

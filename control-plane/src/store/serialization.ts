@@ -1,7 +1,7 @@
 import type { BackoffPolicy } from '@dumont/shared/util/backoff.ts';
 
 /** How often a transaction is tried again when the database serialised another one before it. */
-export const MAX_TRANSACTION_ATTEMPTS = 10;
+export const MAX_TRANSACTION_ATTEMPTS = 20;
 
 /** Pauses between the attempts: transactions take milliseconds, so do their rivals. */
 export const TRANSACTION_BACKOFF: BackoffPolicy = { baseMs: 5, capMs: 200 };

@@ -103,7 +103,7 @@ test('a triggered failover is followed step by step to its end', async () => {
     const { position } = await startStep(world.db, id, step, systemClock.nowMs());
     const end = { position, atMs: systemClock.nowMs(), durationMs: 40, outcome: 'done', detail: {} };
     await endStep(world.db, id, end);
-    await appendEvent(world.db, { type: 'step.ended', atMs: systemClock.nowMs(), operationId: id });
+    await appendEvent(world.db, { type: 'operation.step', atMs: systemClock.nowMs(), operationId: id });
     world.feed.wake();
     await running.printed(step);
   }
@@ -132,9 +132,9 @@ test('events are told one JSON object a line, and followed until Ctrl-C', async 
   expect(ids.slice(0, 2)).toEqual([3, 4]);
   const following = startDumont(['events', '--follow', '--after', '4'], connected);
   await following.printed('snapshot.committed');
-  await appendEvent(world.db, { type: 'test.live', atMs: 1, data: { word: 'now' } });
+  await appendEvent(world.db, { type: 'workload.failed', atMs: 1, data: { word: 'now' } });
   world.feed.wake();
-  await following.printed('test.live');
+  await following.printed('workload.failed');
   following.interrupt();
   expect(await following.finished).toMatchObject({ exitCode: 0, stderr: '' });
 });

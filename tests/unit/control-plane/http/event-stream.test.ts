@@ -25,7 +25,7 @@ afterAll(async () => {
 });
 
 async function append(of: ApiWorld, fields: { readonly text?: string } = {}): Promise<number> {
-  const event = await appendEvent(of.db, { type: 'test.happened', atMs: 1, data: fields });
+  const event = await appendEvent(of.db, { type: 'operation.step', atMs: 1, data: fields });
   of.feed.wake();
   return event.eventId;
 }

@@ -27,7 +27,7 @@ afterAll(async () => {
 async function append(count: number, workspaceId: WorkspaceId | null = null): Promise<number[]> {
   const ids: number[] = [];
   for (let index = 0; index < count; index += 1) {
-    ids.push((await appendEvent(db, { type: 'test.happened', atMs: index, workspaceId })).eventId);
+    ids.push((await appendEvent(db, { type: 'operation.step', atMs: index, workspaceId })).eventId);
   }
   return ids;
 }

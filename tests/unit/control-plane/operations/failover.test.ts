@@ -1,0 +1,222 @@
+import { buildFailoverReport } from '@dumont/control-plane/operations/failover-report.ts';
+import { failoverKind } from '@dumont/control-plane/operations/failover.ts';
+import { fence } from '@dumont/control-plane/operations/fence.ts';
+import { triggerFailover } from '@dumont/control-plane/operations/start.ts';
+import type { InstanceId } from '@dumont/shared/model/ids.ts';
+import { newId } from '@dumont/shared/model/ids.ts';
+import { DumontError } from '@dumont/shared/util/errors.ts';
+import { expect, test } from 'vitest';
+import { onEachDatabase } from '../../../world/databases.ts';
+import { eventually } from '../../../world/eventually.ts';
+import { someSnapshot } from '../../../world/rows.ts';
+import { OperationsWorld } from './operations-world.ts';
+import { restored } from './scripted-agents.ts';
+
+function lose(world: OperationsWorld, primary: InstanceId): void {
+  world.kill(primary);
+  world.say('confirm', primary);
+  world.say('commit', primary);
+}
+
+onEachDatabase((database) => {
+  test('a replacement that cannot restore is given back, its host is not tried again, and the next one serves', async () => {
+    await using opened = await database.open();
+    await using world = new OperationsWorld(opened).start();
+    const { workspaceId, primary } = await world.served();
+    await world.publish(primary, someSnapshot());
+    let failures = 0;
+    world.agents.answers.restore = async (_id, action) => {
+      if (action.name !== 'restore') throw new Error('not a restore');
+      failures += 1;
+      if (failures === 1) throw new DumontError('IO', 'disk full');
+      return { name: 'restore', restore: restored(action.snapshot.snapshotId) };
+    };
+    lose(world, primary);
+    const { id, data } = await world.failover(workspaceId, ['completed']);
+    const [first, second] = world.agents.toldTo('restore');
+    expect(first).not.toBe(second);
+    const hosts = world.provider.orders.slice(-2).map(({ offer }) => offer.machineId);
+    expect(data['excludedMachineIds']).toEqual([hosts[0]]);
+    expect(hosts[0]).not.toBe(hosts[1]);
+    const report = await buildFailoverReport(world.db, id, world.clock.nowMs());
+    expect(report).toMatchObject({ attempts: 2, success: true, error: null, restore: { bytesWritten: 4_096 } });
+    await world.settled();
+    expect(world.provider.machines.size).toBe(1);
+  });
+
+  test('what the old primary published after the restore is restored as well, before the replacement is promoted', async () => {
+    await using opened = await database.open();
+    await using world = new OperationsWorld(opened).start();
+    const { workspaceId, primary } = await world.served();
+    const older = someSnapshot();
+    await world.publish(primary, older);
+    world.alive.delete(primary);
+    world.say('confirm', primary);
+    await world.failover(workspaceId, ['committing']);
+    const newer = someSnapshot(older.snapshotId);
+    expect(await world.publish(primary, newer)).toMatchObject({ kind: 'committed' });
+    world.say('commit', primary);
+    const { id } = await world.failover(workspaceId, ['completed']);
+    expect(await world.publish(primary, someSnapshot(newer.snapshotId))).toMatchObject({ kind: 'stale-epoch' });
+    const report = await buildFailoverReport(world.db, id, world.clock.nowMs());
+    expect(report).toMatchObject({ snapshot: { snapshotId: newer.snapshotId }, attempts: 1 });
+    expect(report.restore).toMatchObject({ bytesWritten: 8_192, snapshotId: newer.snapshotId });
+  });
+
+  test('a workload that does not come up is reported, and the workspace is served all the same', async () => {
+    await using opened = await database.open();
+    await using world = new OperationsWorld(opened).start();
+    const { workspaceId, primary } = await world.served();
+    world.agents.answers['start-workload'] = async () => {
+      throw new DumontError('WORKLOAD', 'exit code 3', { retryable: true });
+    };
+    lose(world, primary);
+    const { id } = await world.failover(workspaceId, ['completed']);
+    const report = await buildFailoverReport(world.db, id, world.clock.nowMs());
+    expect(report).toMatchObject({ state: 'completed', success: false, error: 'exit code 3', workloadResumedAtMs: null });
+    expect((await world.workspace(workspaceId)).endpointInstanceId).toBe(report.to?.instanceId);
+  });
+
+  test('without a fitting offer it gives up in time, and leaves a workspace that was not fenced as it was', async () => {
+    await using opened = await database.open();
+    await using world = new OperationsWorld(opened).start();
+    const { workspaceId, primary } = await world.served();
+    world.provider.offers = world.provider.offers.map((offer) => ({ ...offer, reliability: 0.1 }));
+    world.alive.delete(primary);
+    world.say('confirm', primary);
+    const { error } = await world.failover(workspaceId, ['failed']);
+    expect(error).toMatch(/no offer fits the policy/);
+    expect(await world.workspace(workspaceId)).toMatchObject({ epoch: 1, primaryInstanceId: primary });
+  });
+
+  test('after eight machines that did not work it gives up and holds none of them', async () => {
+    await using opened = await database.open();
+    await using world = new OperationsWorld(opened).start();
+    const { workspaceId, primary } = await world.served();
+    await world.publish(primary, someSnapshot());
+    world.agents.answers.restore = () => Promise.reject(new DumontError('IO', 'broken disk'));
+    lose(world, primary);
+    const { id, error } = await world.failover(workspaceId, ['failed']);
+    expect(error).toMatch(/after 8 machines/);
+    await world.settled();
+    // The lost machine stays: it is the endpoint, and an operator decides.
+    expect(world.provider.machines.size).toBe(1);
+    const report = await buildFailoverReport(world.db, id, world.clock.nowMs());
+    expect(report).toMatchObject({ success: false, attempts: 8, to: null, snapshot: null, totalMs: null });
+    expect(new Set(world.provider.orders.map(({ offer }) => offer.machineId)).size).toBe(9);
+  });
+
+  test('the host that is being left is used again only when no other fits', async () => {
+    await using opened = await database.open();
+    await using world = new OperationsWorld(opened).start();
+    const { workspaceId, primary } = await world.served();
+    world.provider.offers = world.provider.offers.slice(0, 1);
+    lose(world, primary);
+    await world.failover(workspaceId, ['completed']);
+    expect(world.provider.orders.map(({ offer }) => offer.machineId)).toEqual(['host-0', 'host-0']);
+  });
+
+  test("an operator's move hands over in good order: stop, last snapshot, fence, promote", async () => {
+    await using opened = await database.open();
+    await using world = new OperationsWorld(opened).start();
+    const { workspaceId, primary } = await world.served();
+    const last = someSnapshot();
+    world.agents.answers.snapshot = async () => {
+      await world.publish(primary, last);
+      return { name: 'snapshot', record: last };
+    };
+    const id = await triggerFailover(world.parts, workspaceId, 'host is slow');
+    world.runner.nudge();
+    expect((await world.finished(id)).state).toBe('completed');
+    const after = await world.workspace(workspaceId);
+    expect(after).toMatchObject({ epoch: 2, headSnapshotId: last.snapshotId });
+    const ofOld = world.agents.commands.filter(({ instanceId }) => instanceId === primary).map(({ name }) => name);
+    expect(ofOld.slice(-2)).toEqual(['stop-workload', 'snapshot']);
+    expect(world.agents.toldTo('restore').at(-1)).toBe(after.primaryInstanceId);
+    expect((await world.instance(primary)).state).toBe('gone');
+  });
+
+  test('a fence whose agent could not be told is told when the fence is repeated', async () => {
+    await using opened = await database.open();
+    await using world = new OperationsWorld(opened).start();
+    const { workspaceId, primary } = await world.served();
+    const target = { workspaceId, instanceId: primary, operationId: null };
+    // The fence is the first call, what the agent must be told is read after it.
+    world.db.failAt(2);
+    await expect(fence(world.parts, target)).rejects.toMatchObject({ code: 'UNAVAILABLE' });
+    expect(world.agents.assignments.get(primary)?.standing).not.toBe('fenced');
+    expect(await fence(world.parts, target)).toBe(false);
+    expect(world.agents.assignments.get(primary)).toMatchObject({ standing: 'fenced', epoch: 2 });
+    expect((await world.workspace(workspaceId)).epoch).toBe(2);
+  });
+
+  test('an order whose answer was lost leaves no machine behind', async () => {
+    await using opened = await database.open();
+    await using world = new OperationsWorld(opened).start();
+    const { workspaceId, primary } = await world.served();
+    world.provider.fates.push('lost-answer', 'throws', 'refused', 'offer-gone');
+    lose(world, primary);
+    const { data } = await world.failover(workspaceId, ['completed']);
+    expect(data['attempts']).toBe(0);
+    await world.settled();
+    expect(world.provider.machines.size).toBe(1);
+  });
+
+  test('whichever database call of a failover fails, it ends with one primary and no machine too many', async () => {
+    await using opened = await database.open();
+    await using world = new OperationsWorld(opened).start();
+    let { workspaceId, primary } = await world.served('w', { workload: { command: 'x' }, strategy: 'race', raceWidth: 2 });
+    for (const [index, offset] of [3, 11, 19, 27, 38, 49, 60, 75].entries()) {
+      lose(world, primary);
+      world.db.failAt(offset);
+      await world.failover(workspaceId, ['completed'], index + 1);
+      primary = await world.primaryOf(workspaceId);
+      world.alive.add(primary);
+      await world.settled();
+      expect(world.provider.machines.size).toBe(1);
+      expect((await world.workspace(workspaceId)).epoch).toBeGreaterThanOrEqual(index + 2);
+    }
+    const rows = await world.db.query("select count(*)::int as held from instances where state not in ('gone')");
+    expect(rows).toEqual([{ held: 1 }]);
+  });
+
+  test('only a primary that still holds the lease can refute its failover', async () => {
+    await using opened = await database.open();
+    await using world = new OperationsWorld(opened);
+    const lost = newId('instance');
+    const { acceptsInterrupt } = failoverKind(world.parts);
+    const workspaceId = newId('workspace');
+    await world.db.query(
+      "insert into workspaces (id, name, policy, created_at, primary_instance_id) values ($1, 'w', '{}', 0, $2)",
+      [workspaceId, lost],
+    );
+    const judge = (event: 'refuted' | 'attemptFailed', fromInstanceId: InstanceId) =>
+      acceptsInterrupt?.(world.db, {
+        workspaceId,
+        state: 'committing',
+        event,
+        // Only what the decision reads.
+        data: { fromInstanceId } as never,
+      });
+    expect(await judge('refuted', lost)).toBe(true);
+    expect(await judge('refuted', newId('instance'))).toBe(false);
+    expect(await judge('attemptFailed', newId('instance'))).toBe(true);
+    await world.db.query('update workspaces set primary_instance_id = null');
+    expect(await judge('refuted', lost)).toBe(false);
+    await world.db.query('delete from workspaces');
+    expect(await judge('refuted', lost)).toBe(false);
+  });
+
+  test('a failover taken up after a restart waits for the verdict, and a primary that answers again averts it', async () => {
+    await using opened = await database.open();
+    await using world = new OperationsWorld(opened).start();
+    const { workspaceId, primary } = await world.served();
+    world.alive.delete(primary);
+    world.say('confirm', primary);
+    await world.failover(workspaceId, ['committing']);
+    // No verdict any more: the detector of the new process has only just begun to listen.
+    world.alive.add(primary);
+    await world.failover(workspaceId, ['averted']);
+    await eventually('it counts as held again', async () => (await world.instance(primary)).state === 'ready');
+  });
+});

@@ -1,0 +1,92 @@
+import type { InstanceId, SnapshotId } from '@dumont/shared/model/ids.ts';
+import type { Action, ActionResult, RestoreResult } from '@dumont/shared/protocol/command.ts';
+import type { Assignment } from '@dumont/shared/protocol/hello.ts';
+import { DumontError } from '@dumont/shared/util/errors.ts';
+
+type Answer = (instanceId: InstanceId, action: Action) => Promise<ActionResult>;
+
+/** The hub as operations see it, with agents that do at once what they are told unless a test says otherwise. */
+export class ScriptedAgents {
+  readonly commands: { readonly instanceId: InstanceId; readonly name: Action['name'] }[] = [];
+  /** What each agent was told last. */
+  readonly assignments = new Map<InstanceId, Assignment>();
+  /** Instead of obedience, by name of the command. */
+  readonly answers: Partial<Record<Action['name'], Answer>> = {};
+  readonly #connected = new Set<InstanceId>();
+  readonly #waiters = new Set<() => void>();
+
+  connect(instanceId: InstanceId): void {
+    this.#connected.add(instanceId);
+    for (const wake of this.#waiters) wake();
+  }
+
+  disconnect(instanceId: InstanceId): void {
+    this.#connected.delete(instanceId);
+  }
+
+  isConnected(instanceId: InstanceId): boolean {
+    return this.#connected.has(instanceId);
+  }
+
+  waitConnected(instanceId: InstanceId, { signal }: { readonly signal: AbortSignal }): Promise<void> {
+    return new Promise((resolve, reject) => {
+      const look = () => {
+        if (signal.aborted) reject(signal.reason as Error);
+        else if (this.#connected.has(instanceId)) resolve();
+        else return;
+        this.#waiters.delete(look);
+      };
+      this.#waiters.add(look);
+      signal.addEventListener('abort', look, { once: true });
+      look();
+    });
+  }
+
+  assign(instanceId: InstanceId, assignment: Assignment): void {
+    this.assignments.set(instanceId, assignment);
+  }
+
+  async run(instanceId: InstanceId, action: Action, { signal }: { readonly signal: AbortSignal }): Promise<ActionResult> {
+    this.commands.push({ instanceId, name: action.name });
+    const work = this.#connected.has(instanceId)
+      ? (this.answers[action.name] ?? obey)(instanceId, action)
+      : new Promise<never>(() => {});
+    const aborted = new Promise<never>((_, reject) => {
+      signal.addEventListener('abort', () => reject(new DumontError('ABORTED', 'the command was called back')), {
+        once: true,
+      });
+    });
+    return Promise.race([work, aborted]);
+  }
+
+  /** Instances that were told to do this, in order. */
+  toldTo(name: Action['name']): readonly InstanceId[] {
+    return this.commands.filter((command) => command.name === name).map(({ instanceId }) => instanceId);
+  }
+}
+
+async function obey(_instanceId: InstanceId, action: Action): Promise<ActionResult> {
+  switch (action.name) {
+    case 'restore':
+      return { name: 'restore', restore: restored(action.snapshot.snapshotId) };
+    case 'snapshot':
+      return { name: 'snapshot', record: null };
+    case 'start-workload':
+      return { name: 'start-workload', state: 'running', pid: 42 };
+    case 'stop-workload':
+      return { name: 'stop-workload', state: 'stopped' };
+  }
+}
+
+export function restored(snapshotId: SnapshotId): RestoreResult {
+  return {
+    snapshotId,
+    fileCount: 3,
+    bytesWritten: 4_096,
+    bytesFetched: 700,
+    totalMs: 20,
+    downloadMs: 10,
+    decompressMs: 5,
+    hookMs: 0,
+  };
+}

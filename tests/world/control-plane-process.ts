@@ -1,0 +1,79 @@
+import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { join } from 'node:path';
+import { eventually } from './eventually.ts';
+import type { Site } from './site.ts';
+
+const MORTAL = join(import.meta.dirname, 'mortal-control-plane.ts');
+const START_TIMEOUT_MS = 45_000;
+
+/** When a control plane kills itself with SIGKILL: once it has logged a line with all of these fields. */
+export interface Death {
+  readonly when: Readonly<Record<string, string>>;
+  /** Milliseconds after that line; 0: before anything else happens. */
+  readonly afterMs: number;
+}
+
+/** A real control plane in a process of its own. Machines outlive it; the site owns them. */
+export class ControlPlaneProcess implements AsyncDisposable {
+  readonly #child: ChildProcess;
+  readonly #exit: Promise<NodeJS.Signals | number | null>;
+  #log = '';
+
+  private constructor(site: Site, death: Death | undefined) {
+    const env = site.environment(death === undefined ? {} : { TEST_DEATH: JSON.stringify(death) });
+    this.#child = spawn(process.execPath, [MORTAL], { env, stdio: ['ignore', 'ignore', 'pipe'] });
+    this.#child.stderr?.setEncoding('utf8').on('data', (text: string) => {
+      this.#log += text;
+    });
+    this.#exit = once(this.#child, 'close').then(
+      ([code, signal]) => (signal as NodeJS.Signals | null) ?? (code as number | null),
+    );
+  }
+
+  /** Resolves when the API answers. */
+  static async start(site: Site, death?: Death): Promise<ControlPlaneProcess> {
+    const controlPlane = new ControlPlaneProcess(site, death);
+    try {
+      await eventually(
+        'the control plane is up',
+        () => {
+          if (controlPlane.#child.exitCode !== null) throw new Error(`it ended: ${controlPlane.#log}`);
+          return site.client.call('health').catch(() => null);
+        },
+        START_TIMEOUT_MS,
+      );
+      return controlPlane;
+    } catch (error) {
+      await controlPlane.kill();
+      throw error;
+    }
+  }
+
+  /** Everything it logged so far, JSON lines. */
+  get log(): string {
+    return this.#log;
+  }
+
+  /** Resolves when it died of the death it was given. */
+  async died(withinMs = 30_000): Promise<void> {
+    await eventually('the control plane dies', () => this.#child.signalCode !== null, withinMs);
+    await this.#exit;
+  }
+
+  /** SIGKILL, as a crash. */
+  async kill(): Promise<void> {
+    this.#child.kill('SIGKILL');
+    await this.#exit;
+  }
+
+  /** SIGTERM, in good order. @returns the exit code */
+  async stop(): Promise<NodeJS.Signals | number | null> {
+    this.#child.kill('SIGTERM');
+    return this.#exit;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.kill();
+  }
+}

@@ -1,0 +1,28 @@
+import { writeSync } from 'node:fs';
+import { readControlConfig } from '@dumont/control-plane/config.ts';
+import { startControlPlane } from '@dumont/control-plane/context.ts';
+import { runMain } from '@dumont/shared/node/lifecycle.ts';
+import { createLogger } from '@dumont/shared/node/logger.ts';
+import { systemClock } from '@dumont/shared/util/clock.ts';
+import type { Death } from './control-plane-process.ts';
+import { AGENT_MAIN } from './site.ts';
+
+/** The control plane as it is, except that it dies where the test wants it to: at a line of its log. */
+const death = JSON.parse(process.env['TEST_DEATH'] ?? 'null') as Death | null;
+
+function watchForDeath(line: string): void {
+  writeSync(2, line);
+  if (death === null) return;
+  const fields = JSON.parse(line) as Readonly<Record<string, unknown>>;
+  if (!Object.entries(death.when).every(([name, value]) => fields[name] === value)) return;
+  if (death.afterMs === 0) process.kill(process.pid, 'SIGKILL');
+  else systemClock.after(death.afterMs, () => process.kill(process.pid, 'SIGKILL'));
+}
+
+await runMain(async (signal) => {
+  const { config, secrets } = readControlConfig(process.env);
+  const log = createLogger('control-plane', config.logLevel, { write: watchForDeath });
+  const agentCommand = [process.execPath, AGENT_MAIN, 'run'];
+  await using _controlPlane = await startControlPlane({ config, secrets, log, agentCommand });
+  if (!signal.aborted) await new Promise((resolve) => signal.addEventListener('abort', resolve, { once: true }));
+});
