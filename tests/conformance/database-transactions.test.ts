@@ -116,7 +116,12 @@ onEachDatabase((database) => {
     expect(await lastEventId(db)).toBe(seen.at(-1));
     const ofWorkspace = await listEvents(db, { after: 0, limit: 500, workspaceId });
     expect(ofWorkspace).toHaveLength(total / 2);
-    expect(ofWorkspace[0]).toMatchObject({ type: 'snapshot.committed', workspaceId, instanceId: null, operationId: null });
+    expect(ofWorkspace[0]).toMatchObject({
+      type: 'snapshot.committed',
+      workspaceId,
+      instanceId: null,
+      operationId: null,
+    });
     for (const connection of writers) await connection[Symbol.asyncDispose]();
   });
 

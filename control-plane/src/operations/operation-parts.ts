@@ -45,7 +45,10 @@ export interface OperationParts {
   readonly limits: OperationLimits;
   /** Rings when a workspace was fenced or a machine was proven gone. */
   readonly changed: Bell;
-  renterFor(owner: { readonly workspaceId: WorkspaceId; readonly operationId: OperationId }): Renter & Pick<LedgerRenter, 'adopt'>;
+  renterFor(owner: {
+    readonly workspaceId: WorkspaceId;
+    readonly operationId: OperationId;
+  }): Renter & Pick<LedgerRenter, 'adopt'>;
   /** Called after each commit that appended events. */
   onChange(): void;
 }

@@ -188,7 +188,9 @@ export class OperationsWorld implements AsyncDisposable {
   /** Labels of machines that exist and those the books say we hold must be the same in the end. */
   async settled(): Promise<void> {
     await eventually('every machine is released or in use', async () => {
-      const rows = await this.truth.query('select 1 from ledger where gone_at is null and release_asked_at is not null');
+      const rows = await this.truth.query(
+        'select 1 from ledger where gone_at is null and release_asked_at is not null',
+      );
       return rows.length === 0;
     });
   }

@@ -46,7 +46,11 @@ export class ScriptedAgents {
     this.assignments.set(instanceId, assignment);
   }
 
-  async run(instanceId: InstanceId, action: Action, { signal }: { readonly signal: AbortSignal }): Promise<ActionResult> {
+  async run(
+    instanceId: InstanceId,
+    action: Action,
+    { signal }: { readonly signal: AbortSignal },
+  ): Promise<ActionResult> {
     this.commands.push({ instanceId, name: action.name });
     const work = this.#connected.has(instanceId)
       ? (this.answers[action.name] ?? obey)(instanceId, action)
