@@ -15,7 +15,7 @@ export default defineConfig({
         test: {
           name: 'unit',
           root: import.meta.dirname,
-          include: ['unit/**/*.test.ts', 'conformance/**/*.test.ts'],
+          include: ['tidy/**/*.test.ts', 'unit/**/*.test.ts', 'conformance/**/*.test.ts'],
           testTimeout: 30_000,
           hookTimeout: 60_000,
         },

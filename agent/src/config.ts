@@ -6,7 +6,8 @@ import { instanceIdSchema } from '@dumont/shared/protocol/primitives.ts';
 import { AGENT_SOCKET_PATH } from '@dumont/shared/protocol/version.ts';
 import { z } from 'zod';
 
-const environmentSchema = z.object({
+/** Every environment variable of the agent; `--help` and install/env.example are made from it. */
+export const agentEnvironmentSchema = z.object({
   DUMONT_CONTROL_URL: z
     .url({ protocol: /^(?:ws|http)s?$/, error: 'must be a ws://, wss://, http:// or https:// URL' })
     .describe('Base URL of the control plane.'),
@@ -56,7 +57,7 @@ export interface AgentConfig {
 
 /** @throws {DumontError} USAGE naming every variable at fault. */
 export function readAgentConfig(environment: Readonly<Record<string, string | undefined>>): AgentConfig {
-  const env = readEnvironment(environmentSchema, environment);
+  const env = readEnvironment(agentEnvironmentSchema, environment);
   return {
     socketUrl: socketUrlOf(env.DUMONT_CONTROL_URL),
     instanceId: env.DUMONT_INSTANCE_ID,
@@ -73,7 +74,7 @@ export function readAgentConfig(environment: Readonly<Record<string, string | un
 
 /** The table of variables for `--help`. */
 export function agentEnvironmentTable(): string {
-  const rows = describeEnvironment(environmentSchema);
+  const rows = describeEnvironment(agentEnvironmentSchema);
   const width = Math.max(...rows.map((row) => row.name.length));
   return rows
     .map((row) => {
