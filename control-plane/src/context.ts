@@ -148,7 +148,7 @@ async function layGround(options: ControlPlaneOptions, stack: AsyncDisposableSta
     apiToken,
     db,
     events,
-    limits: { ...OPERATION_LIMITS, bootDeadlineMs: config.bootDeadlineMs, ...overrides?.limits },
+    limits: { ...limitsFor(config), ...overrides?.limits },
     labelPrefix: `dumont-${installationId}-`,
     providers: overrides?.providers ?? localProviders(options, clock, random),
     faults: new LocalFaults({ root: config.local.directory, clock }),
@@ -225,6 +225,14 @@ const OPERATION_LIMITS: OperationLimits = {
   giveUpAfterMs: 1_800_000,
   retryPauseMs: 2_000,
 };
+
+/** Silent for this many beats: not one that was lost on the way. */
+const CONTACT_LOSS_BEATS = 5;
+
+function limitsFor({ bootDeadlineMs, heartbeatIntervalMs }: ControlConfig): OperationLimits {
+  const contactLossMs = Math.max(OPERATION_LIMITS.contactLossMs, CONTACT_LOSS_BEATS * heartbeatIntervalMs);
+  return { ...OPERATION_LIMITS, bootDeadlineMs, contactLossMs };
+}
 
 function agentEnvironment({ config, secrets, url }: Ground): Readonly<Record<string, string>> {
   return {

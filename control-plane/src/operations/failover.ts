@@ -2,7 +2,6 @@ import { z } from 'zod';
 import type { FailoverEvent, FailoverState } from '@dumont/shared/model/failover.ts';
 import { FAILOVER_TABLE, isFailoverOver } from '@dumont/shared/model/failover.ts';
 import { instanceIdSchema } from '@dumont/shared/protocol/primitives.ts';
-import { applyInstanceEvent } from '../store/instances.ts';
 import { findWorkspace, setEndpoint } from '../store/workspaces.ts';
 import { commitStep } from './failover-commit.ts';
 import { moveDataSchema } from './move-data.ts';
@@ -96,12 +95,5 @@ async function giveBackStep(parts: OperationParts, context: FailoverContext, rea
     also: [],
     reason,
   });
-  if (
-    data.fromInstanceId !== null &&
-    workspace?.primaryInstanceId === data.fromInstanceId &&
-    reason.includes('came back')
-  ) {
-    await applyInstanceEvent(parts.db, data.fromInstanceId, 'returned', parts.clock.nowMs());
-  }
   return { event: 'released', data, detail };
 }
