@@ -8,7 +8,7 @@ import { CLOSE_CODES } from '@dumont/shared/protocol/version.ts';
 import { Bell } from '@dumont/shared/util/bell.ts';
 import type { Clock } from '@dumont/shared/util/clock.ts';
 import { systemClock } from '@dumont/shared/util/clock.ts';
-import { DumontError } from '@dumont/shared/util/errors.ts';
+import { DumontError, toDumontError } from '@dumont/shared/util/errors.ts';
 import type { Random } from '@dumont/shared/util/random.ts';
 import { systemRandom } from '@dumont/shared/util/random.ts';
 import type { ControlConfig, ControlSecrets } from './config.ts';
@@ -258,7 +258,16 @@ function localProviders(options: ControlPlaneOptions, clock: Clock, random: Rand
 }
 
 async function prepareStorage(storage: StorageGrant): Promise<void> {
-  if (storage.kind === 'file') await mkdir(storage.path, { recursive: true, mode: 0o700 });
+  if (storage.kind !== 'file') return;
+  try {
+    await mkdir(storage.path, { recursive: true, mode: 0o700 });
+  } catch (error) {
+    throw new DumontError('IO', `cannot keep snapshots in ${storage.path}: ${toDumontError(error).message}`, {
+      field: 'FILE_STORE_PATH',
+      hint: 'Make the folder writable, or set DUMONT_DATA_DIR (or FILE_STORE_PATH alone) to another.',
+      cause: error,
+    });
+  }
 }
 
 /** Loses a machine of the local provider. @throws {DumontError} NOT_FOUND, UNSUPPORTED for other providers */
