@@ -1,7 +1,6 @@
 import type { InstanceId, OperationId } from '@dumont/shared/model/ids.ts';
 import { newId } from '@dumont/shared/model/ids.ts';
 import { appendEvent } from '../store/events.ts';
-import { applyInstanceEvent } from '../store/instances.ts';
 import type { WorkspaceRow } from '../store/workspaces.ts';
 import { fencePrimary, promotePrimary } from '../store/workspaces.ts';
 import type { FailoverContext, FailoverData, FailoverResult } from './failover.ts';
@@ -25,16 +24,7 @@ export async function commitStep(parts: OperationParts, context: FailoverContext
     if (primaryInstanceId === replacement) return committed(parts, workspace, replacement, data);
     if (primaryInstanceId === null) return promote(parts, workspace, replacement, data);
     if (primaryInstanceId === data.fromInstanceId && data.trigger === 'detector') {
-      if (parts.wardship.isAlive(primaryInstanceId)) {
-        await applyInstanceEvent(parts.db, primaryInstanceId, 'returned', parts.clock.nowMs());
-        return { event: 'refuted', data };
-      }
-      if (parts.wardship.isGivenUp(primaryInstanceId)) {
-        // The detector said so once and will not again: its fence has failed.
-        const { operationId } = context;
-        await fence(parts, { workspaceId: workspace.id, instanceId: primaryInstanceId, operationId });
-        continue;
-      }
+      if (parts.wardship.isAlive(primaryInstanceId)) return { event: 'refuted', data };
       await parts.changed.wait({ clock: parts.clock, atMostMs: FENCE_POLL_MS, signal: context.signal });
       continue;
     }

@@ -2,6 +2,7 @@ import { z } from 'zod';
 import type { FailoverEvent, FailoverState } from '@dumont/shared/model/failover.ts';
 import { FAILOVER_TABLE, isFailoverOver } from '@dumont/shared/model/failover.ts';
 import { instanceIdSchema } from '@dumont/shared/protocol/primitives.ts';
+import { applyInstanceEvent } from '../store/instances.ts';
 import { findWorkspace, setEndpoint } from '../store/workspaces.ts';
 import { commitStep } from './failover-commit.ts';
 import { moveDataSchema } from './move-data.ts';
@@ -89,6 +90,12 @@ async function releaseStep(parts: OperationParts, context: FailoverContext): Fai
 async function giveBackStep(parts: OperationParts, context: FailoverContext, reason: string): FailoverResult {
   const { data } = context;
   const workspace = await findWorkspace(parts.db, context.workspaceId);
+  const { fromInstanceId } = data;
+  const isStillPrimary = fromInstanceId !== null && workspace?.primaryInstanceId === fromInstanceId;
+  // What the detector says now: a machine that came back may be lost again by the time this step runs.
+  if (isStillPrimary && parts.wardship.isAlive(fromInstanceId)) {
+    await applyInstanceEvent(parts.db, fromInstanceId, 'returned', parts.clock.nowMs());
+  }
   // A failover that gave up after the fence may hold a promoted machine: it keeps what the workspace still has.
   const detail = await releaseAll(parts, context, {
     keep: workspace?.primaryInstanceId ?? undefined,

@@ -77,9 +77,4 @@ export class Wardship {
   isAlive(instanceId: InstanceId): boolean {
     return this.#monitor.status(instanceId)?.state === 'alive';
   }
-
-  /** True when the detector has judged the watched instance lost for good. */
-  isGivenUp(instanceId: InstanceId): boolean {
-    return this.#monitor.status(instanceId)?.state === 'committed';
-  }
 }
