@@ -19,7 +19,7 @@ export interface OperationLimits {
   /** The workload counts as running once it stayed up this long. */
   readonly workloadStableMs: number;
   readonly workloadStartTimeoutMs: number;
-  /** A machine being prepared whose agent is out of contact this long has failed. */
+  /** A machine being prepared whose agent says nothing for this long has failed. */
   readonly contactLossMs: number;
   /** Grace for the workload to end in an orderly stop. */
   readonly workloadGraceMs: number;
