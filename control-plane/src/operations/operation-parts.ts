@@ -38,7 +38,7 @@ export interface OperationParts {
   readonly clock: Clock;
   readonly random: Random;
   readonly log: Logger;
-  readonly hub: Pick<AgentHub, 'isConnected' | 'run'>;
+  readonly hub: Pick<AgentHub, 'isConnected' | 'run' | 'heardAtMonotonicMs'>;
   readonly providers: ProviderRegistry;
   readonly strategies: Readonly<Record<StrategyName, Strategy>>;
   readonly wardship: Pick<Wardship, 'watch' | 'unwatch' | 'inform' | 'isAlive'>;
