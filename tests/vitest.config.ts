@@ -28,6 +28,8 @@ export default defineConfig({
           testTimeout: 120_000,
           hookTimeout: 120_000,
           fileParallelism: false,
+          // Alone on the machine: these tests hold the system to its times.
+          sequence: { groupOrder: 1 },
         },
       },
     ],

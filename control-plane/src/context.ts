@@ -8,7 +8,7 @@ import { CLOSE_CODES } from '@dumont/shared/protocol/version.ts';
 import { Bell } from '@dumont/shared/util/bell.ts';
 import type { Clock } from '@dumont/shared/util/clock.ts';
 import { systemClock } from '@dumont/shared/util/clock.ts';
-import { DumontError } from '@dumont/shared/util/errors.ts';
+import { DumontError, toDumontError } from '@dumont/shared/util/errors.ts';
 import type { Random } from '@dumont/shared/util/random.ts';
 import { systemRandom } from '@dumont/shared/util/random.ts';
 import type { ControlConfig, ControlSecrets } from './config.ts';
@@ -148,7 +148,7 @@ async function layGround(options: ControlPlaneOptions, stack: AsyncDisposableSta
     apiToken,
     db,
     events,
-    limits: { ...OPERATION_LIMITS, bootDeadlineMs: config.bootDeadlineMs, ...overrides?.limits },
+    limits: { ...limitsFor(config), ...overrides?.limits },
     labelPrefix: `dumont-${installationId}-`,
     providers: overrides?.providers ?? localProviders(options, clock, random),
     faults: new LocalFaults({ root: config.local.directory, clock }),
@@ -226,6 +226,14 @@ const OPERATION_LIMITS: OperationLimits = {
   retryPauseMs: 2_000,
 };
 
+/** Silent for this many beats: not one that was lost on the way. */
+const CONTACT_LOSS_BEATS = 5;
+
+function limitsFor({ bootDeadlineMs, heartbeatIntervalMs }: ControlConfig): OperationLimits {
+  const contactLossMs = Math.max(OPERATION_LIMITS.contactLossMs, CONTACT_LOSS_BEATS * heartbeatIntervalMs);
+  return { ...OPERATION_LIMITS, bootDeadlineMs, contactLossMs };
+}
+
 function agentEnvironment({ config, secrets, url }: Ground): Readonly<Record<string, string>> {
   return {
     DUMONT_CONTROL_URL: config.publicUrl ?? url,
@@ -250,7 +258,16 @@ function localProviders(options: ControlPlaneOptions, clock: Clock, random: Rand
 }
 
 async function prepareStorage(storage: StorageGrant): Promise<void> {
-  if (storage.kind === 'file') await mkdir(storage.path, { recursive: true, mode: 0o700 });
+  if (storage.kind !== 'file') return;
+  try {
+    await mkdir(storage.path, { recursive: true, mode: 0o700 });
+  } catch (error) {
+    throw new DumontError('IO', `cannot keep snapshots in ${storage.path}: ${toDumontError(error).message}`, {
+      field: 'FILE_STORE_PATH',
+      hint: 'Make the folder writable, or set DUMONT_DATA_DIR (or FILE_STORE_PATH alone) to another.',
+      cause: error,
+    });
+  }
 }
 
 /** Loses a machine of the local provider. @throws {DumontError} NOT_FOUND, UNSUPPORTED for other providers */

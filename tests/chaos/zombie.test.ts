@@ -74,6 +74,19 @@ describe.each([
   });
 });
 
+test('a second loss is not held up by a first machine that cannot be destroyed', async () => {
+  await using site = await Site.make();
+  const provider = new StubbornProvider(site);
+  await using _controlPlane = await startInProcess(site, { providers: new Map([[provider.name, provider]]) });
+  const workspace = await ProtectedWorkspace.provision(site, 'twice');
+  const { old, fresh } = await failOverFrom(workspace, provider, 'freeze');
+  await site.faults.lose(must(fresh.providerRef, 'it was rented'), 'kill');
+  const second = await workspace.failoverOver(2, 30_000);
+  expect(second).toMatchObject({ state: 'completed', success: true, from: { instanceId: fresh.instanceId } });
+  expect((await workspace.instance(old.instanceId)).state).toBe('releasing');
+  await workspace.worksOn(await workspace.primary());
+});
+
 test('a machine whose successor serves cannot commit, whatever epoch it claims', async () => {
   await using site = await Site.make();
   const provider = new StubbornProvider(site);

@@ -161,6 +161,17 @@ export class ProtectedWorkspace {
       .slice(0, -1);
   }
 
+  /** The log's lines that tell of a start of the workload. */
+  async starts(machine: InstanceView): Promise<readonly string[]> {
+    return (await this.log(machine)).filter((line) => line.startsWith('start '));
+  }
+
+  /** The log as a snapshot holds it. */
+  async logIn(snapshot: SnapshotView): Promise<readonly string[]> {
+    await using restored = await this.#restoredHere(snapshot);
+    return wholeLines(await readFile(join(restored.path, LOG_FILE), 'utf8'));
+  }
+
   /** Resolves when the workload on the machine has written another line. */
   async worksOn(machine: InstanceView): Promise<void> {
     const before = (await this.log(machine)).length;
@@ -185,18 +196,23 @@ export class ProtectedWorkspace {
    * @returns one line per difference; the log may only have grown
    */
   async differencesFrom(snapshot: SnapshotView, machine: InstanceView): Promise<readonly string[]> {
-    await using folder = await makeTempFolder();
-    const target = join(folder.path, 'restored');
-    const { manifestKey, manifestHash } = snapshot;
-    const ref = { snapshotId: snapshot.snapshotId as SnapshotId, manifestKey, manifestHash };
-    const store = new FileStore(this.site.storePath);
-    await restoreSnapshot({ store, snapshot: ref, target, clock: systemClock, deleteExtra: false });
+    await using restored = await this.#restoredHere(snapshot);
+    const target = restored.path;
     const [should, is] = [await seeTree(target), await seeTree(this.workspaceFolder(machine))];
     const owed = await readFile(join(target, LOG_FILE), 'utf8').catch(() => '');
     const log = await readFile(join(this.workspaceFolder(machine), LOG_FILE), 'utf8').catch(() => '');
     for (const tree of [should, is]) tree.delete(LOG_FILE);
     const lines = differences(should, is);
     return log.startsWith(owed) ? lines : [...lines, `${LOG_FILE}: does not begin with what was saved`];
+  }
+
+  async #restoredHere(view: SnapshotView): Promise<AsyncDisposable & { readonly path: string }> {
+    const folder = await makeTempFolder();
+    const { manifestKey, manifestHash } = view;
+    const snapshot = { snapshotId: view.snapshotId as SnapshotId, manifestKey, manifestHash };
+    const store = new FileStore(this.site.storePath);
+    await restoreSnapshot({ store, snapshot, target: folder.path, clock: systemClock, deleteExtra: false });
+    return folder;
   }
 
   /** The answer, or undefined while no control plane answers. */
@@ -208,4 +224,11 @@ export class ProtectedWorkspace {
       throw error;
     }
   }
+}
+
+function wholeLines(text: string): readonly string[] {
+  return text
+    .slice(0, text.lastIndexOf('\n') + 1)
+    .split('\n')
+    .slice(0, -1);
 }

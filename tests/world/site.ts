@@ -1,6 +1,6 @@
 import { randomInt } from 'node:crypto';
 import { once } from 'node:events';
-import { readdir, readFile } from 'node:fs/promises';
+import { readdir, readFile, rm } from 'node:fs/promises';
 import { createServer } from 'node:net';
 import { join } from 'node:path';
 import { LocalFaults } from '@dumont/control-plane/providers/local/local-faults.ts';
@@ -90,20 +90,29 @@ export class Site implements AsyncDisposable {
     return running.filter((each) => each.ref === ref && each.commandLine.startsWith(command)).map(({ pid }) => pid);
   }
 
+  /** Destroys every machine and all data; no control plane may run. */
+  async clear(): Promise<void> {
+    await this.#destroyMachines();
+    await rm(this.dataDirectory, { recursive: true, force: true });
+  }
+
   async [Symbol.asyncDispose](): Promise<void> {
     try {
-      const { signal } = new AbortController();
-      const machines = await this.provider.list({ signal });
-      // Frozen and cut machines are destroyed like any other.
-      await Promise.all(machines.map(({ ref }) => this.provider.destroy(ref, { signal })));
-      const refs = new Set(machines.map(({ ref }) => ref));
-      await eventually('no process of any machine is left', async () => {
-        const left = (await machineProcesses()).filter(({ ref }) => refs.has(ref));
-        return left.length === 0;
-      });
+      await this.#destroyMachines();
     } finally {
       await this.#remove();
     }
+  }
+
+  async #destroyMachines(): Promise<void> {
+    const { signal } = new AbortController();
+    const machines = await this.provider.list({ signal });
+    // Frozen and cut machines are destroyed like any other.
+    await Promise.all(machines.map(({ ref }) => this.provider.destroy(ref, { signal })));
+    const refs = new Set(machines.map(({ ref }) => ref));
+    await eventually('no process of any machine is left', async () => {
+      return (await machineProcesses()).every(({ ref }) => !refs.has(ref));
+    });
   }
 }
 

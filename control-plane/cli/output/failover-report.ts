@@ -44,7 +44,7 @@ function factsOf(cli: View, report: FailoverReport): readonly Fact[] {
   const races = report.loserInstanceIds.length;
   const detail = (item: FailoverReport['evidence'][number]) => (item.detail === undefined ? '' : ` (${item.detail})`);
   return [
-    ['why', [report.reason, report.trigger === 'detector' ? 'found by the detector' : 'asked for']],
+    ['why', [report.reason, ...(report.trigger === 'detector' ? ['found by the detector'] : [])]],
     ['evidence', report.evidence.map((item) => `${item.hard ? 'hard: ' : ''}${item.kind}${detail(item)}`)],
     ['from', machineParts(cli, report.from)],
     ['to', machineParts(cli, report.to)],

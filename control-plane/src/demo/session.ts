@@ -66,8 +66,12 @@ export class DemoSession implements AsyncDisposable {
       DUMONT_START_GRACE_MS: '3000',
     });
     const agentCommand = [process.execPath, AGENT_MAIN, 'run'];
-    const controlPlane = await startControlPlane({ config, secrets, log: options.log, agentCommand });
-    return new DemoSession(controlPlane, config.dataDirectory);
+    try {
+      const controlPlane = await startControlPlane({ config, secrets, log: options.log, agentCommand });
+      return new DemoSession(controlPlane, config.dataDirectory);
+    } catch (error) {
+      throw inTermsOfFlags(error);
+    }
   }
 
   /** The demo's workspace from an earlier run that was cut short, if any. */
@@ -168,6 +172,29 @@ export class DemoSession implements AsyncDisposable {
     } finally {
       await rm(folder, { recursive: true, force: true });
     }
+  }
+}
+
+/** The control plane is set by variables, the demo by flags: the hint must name what its user can change. */
+function inTermsOfFlags(error: unknown): unknown {
+  if (!isDumontError(error)) return error;
+  const { code, message, field } = error;
+  switch (field) {
+    case 'DUMONT_PORT':
+      return new DumontError(code, message, {
+        field: '--port',
+        hint: 'Stop the process that holds it (is a demo running already?), or add --port 0 for any free port.',
+        cause: error,
+      });
+    case 'DUMONT_DATA_DIR':
+    case 'FILE_STORE_PATH':
+      return new DumontError(code, message, {
+        field: '--data-dir',
+        hint: 'Stop the demo that uses it, if one does, or name another folder with --data-dir.',
+        cause: error,
+      });
+    default:
+      return error;
   }
 }
 

@@ -6,7 +6,7 @@ import type { Clock } from '@dumont/shared/util/clock.ts';
 import { DumontError } from '@dumont/shared/util/errors.ts';
 import { CALM, nextAwareness, type Awareness } from './awareness.ts';
 import { nextWatchEvent, opinionOf } from './judge.ts';
-import { ListeningTime } from './listening-time.ts';
+import { DEAF_AFTER_MS, ListeningTime } from './listening-time.ts';
 import { STANDARD_KNOBS, type SuspicionKnobs } from './suspicion.ts';
 import type { Corroborator, Evidence, Verdict } from './verdict.ts';
 import { Watch, type WatchOptions } from './watch.ts';
@@ -55,7 +55,6 @@ export class HeartbeatMonitor implements AsyncDisposable {
   readonly #time: ListeningTime;
   readonly #stopSweeping: () => void;
   #awareness: Awareness = CALM;
-  #wasDeaf = false;
   #disposed = false;
 
   constructor(options: HeartbeatMonitorOptions) {
@@ -161,8 +160,13 @@ export class HeartbeatMonitor implements AsyncDisposable {
   /** Listening time now. Every entry comes by here, so that a deaf spell is noticed before anything is judged. */
   #now(): number {
     const nowMs = this.#clock.monotonicMs();
-    if (this.#time.tick(nowMs)) this.#wasDeaf = true;
+    this.#time.tick(nowMs);
     return this.#time.at(nowMs);
+  }
+
+  /** A beat may have waited this long in its socket: no silence is judged by time our own loop may have taken. */
+  #lagAllowanceMs(): number {
+    return Math.min(this.#loopLagMs(), DEAF_AFTER_MS);
   }
 
   #sweep(): void {
@@ -182,12 +186,10 @@ export class HeartbeatMonitor implements AsyncDisposable {
   }
 
   #checkSelf(counts: { readonly nowMs: number; readonly watchedCount: number; readonly lateCount: number }): void {
-    const check = { ...counts, loopLagMs: this.#loopLagMs(), wasDeaf: this.#wasDeaf };
-    this.#wasDeaf = false;
-    const next = nextAwareness(this.#awareness, check);
+    const next = nextAwareness(this.#awareness, counts);
     if (next.level > this.#awareness.level) {
       this.#log.warn(
-        { event: 'detector-doubts-itself', level: next.level, ...check },
+        { event: 'detector-doubts-itself', level: next.level, ...counts },
         'detector stretches its deadlines',
       );
     }
@@ -208,7 +210,7 @@ export class HeartbeatMonitor implements AsyncDisposable {
   #judge(watch: Watch, nowMs: number): void {
     for (;;) {
       if (this.#watches.get(watch.instanceId) !== watch) return;
-      const event = nextWatchEvent(watch.view(nowMs, this.#awareness.level));
+      const event = nextWatchEvent(watch.view(nowMs - this.#lagAllowanceMs(), this.#awareness.level));
       if (event === null) break;
       this.#prepare(watch, event, nowMs);
       this.#move(watch, event);

@@ -29,5 +29,8 @@ export class ListeningTime {
   }
 }
 
-/** The same bound that makes the loop count as unhealthy: shorter delays are ordinary garbage collection. */
-const DEAF_AFTER_MS = 100;
+/**
+ * Shorter delays are ordinary garbage collection. They do not stop listening time: the detector takes the loop's present
+ * lag, up to this bound, off every silence instead.
+ */
+export const DEAF_AFTER_MS = 100;

@@ -103,6 +103,14 @@ export class AgentHub implements AsyncDisposable {
   }
 
   /**
+   * When the instance's live session said something last, by the monotonic clock; null without one. A machine that is
+   * frozen or cut off stays connected for minutes: its silence is what tells.
+   */
+  heardAtMonotonicMs(instanceId: InstanceId): number | null {
+    return this.#live.get(instanceId)?.heardAtMonotonicMs ?? null;
+  }
+
+  /**
    * Resolves once the instance has a live session, at once when it has.
    * @throws {DumontError} ABORTED
    */

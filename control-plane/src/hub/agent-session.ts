@@ -48,6 +48,8 @@ export class AgentSession {
   /** The assignment last sent, or to be sent with the welcome; null before both. */
   assignment: Assignment | null = null;
   ackedAtMonotonicMs = Number.NEGATIVE_INFINITY;
+  /** When the newest message arrived. */
+  heardAtMonotonicMs = Number.NEGATIVE_INFINITY;
   commitsInFlight = 0;
 
   constructor(options: AgentSessionOptions) {
@@ -137,6 +139,7 @@ export class AgentSession {
 
   #onMessage(data: RawData, isBinary: boolean): void {
     if (this.#phase === 'ended') return;
+    this.heardAtMonotonicMs = this.#clock.monotonicMs();
     if (this.#phase === 'admitting') {
       this.#hold({ data, isBinary });
       return;

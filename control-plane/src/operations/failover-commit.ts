@@ -63,6 +63,7 @@ async function committed(
 /** Stops the workload and publishes what is left; a machine that cannot any more is fenced all the same. */
 async function handOver(parts: OperationParts, context: FailoverContext, from: InstanceId): Promise<FailoverData> {
   const { limits, log } = parts;
+  let savedAtMs: number | null = null;
   if (parts.hub.isConnected(from)) {
     try {
       await runOnMachine(
@@ -77,6 +78,7 @@ async function handOver(parts: OperationParts, context: FailoverContext, from: I
         { name: 'snapshot' },
         { commandId: newId('command'), timeoutMs: limits.finalSnapshotTimeoutMs, signal: context.signal },
       );
+      savedAtMs = parts.clock.nowMs();
     } catch (error) {
       if (context.signal.aborted) throw error;
       log.warn(
@@ -85,7 +87,7 @@ async function handOver(parts: OperationParts, context: FailoverContext, from: I
       );
     }
   }
-  const data = { ...context.data, handedOver: true };
+  const data = { ...context.data, handedOver: true, savedAtMs };
   await context.save(data);
   return data;
 }

@@ -45,7 +45,7 @@ export async function buildFailoverReport(db: Queryable, failoverId: string, now
     detectMs: round(data.detectMs),
     phases: phasesOf(steps, data),
     totalMs: switchedAtMs === undefined || switchedAtMs === null ? null : switchedAtMs - data.silenceBeganAtMs,
-    rpoMs: snapshot === undefined ? null : Math.max(0, data.silenceBeganAtMs - snapshot.record.startedAtMs),
+    rpoMs: snapshot === undefined ? null : rpoOf(data, snapshot.record.startedAtMs),
     epoch: data.epoch,
     from: from === undefined ? null : machineOf(from),
     to: to === undefined ? null : machineOf(to),
@@ -61,6 +61,12 @@ export async function buildFailoverReport(db: Queryable, failoverId: string, now
     // What failed on the way of a failover that came through is told by its steps.
     error: state === 'completed' ? data.workloadError : operation.error,
   };
+}
+
+/** Without a machine nothing was being written; one that said all was saved lost nothing, however old its snapshot. */
+function rpoOf({ fromInstanceId, savedAtMs, silenceBeganAtMs }: FailoverData, startedAtMs: number): number {
+  if (fromInstanceId === null) return 0;
+  return Math.max(0, silenceBeganAtMs - Math.max(startedAtMs, savedAtMs ?? 0));
 }
 
 const PHASE_STEPS = {

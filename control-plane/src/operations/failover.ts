@@ -35,6 +35,8 @@ export const failoverDataSchema = moveDataSchema.extend({
   epoch: z.int().nullable().default(null),
   /** The last snapshot of an orderly hand-over was taken (or cannot be). */
   handedOver: z.boolean().default(false),
+  /** When the old primary, its workload stopped, had everything in snapshots; null when it never said so. */
+  savedAtMs: z.int().nullable().default(null),
 });
 export type FailoverData = z.infer<typeof failoverDataSchema>;
 
@@ -90,18 +92,17 @@ async function releaseStep(parts: OperationParts, context: FailoverContext): Fai
 async function giveBackStep(parts: OperationParts, context: FailoverContext, reason: string): FailoverResult {
   const { data } = context;
   const workspace = await findWorkspace(parts.db, context.workspaceId);
+  const { fromInstanceId } = data;
+  const isStillPrimary = fromInstanceId !== null && workspace?.primaryInstanceId === fromInstanceId;
+  // What the detector says now: a machine that came back may be lost again by the time this step runs.
+  if (isStillPrimary && parts.wardship.isAlive(fromInstanceId)) {
+    await applyInstanceEvent(parts.db, fromInstanceId, 'returned', parts.clock.nowMs());
+  }
   // A failover that gave up after the fence may hold a promoted machine: it keeps what the workspace still has.
   const detail = await releaseAll(parts, context, {
     keep: workspace?.primaryInstanceId ?? undefined,
     also: [],
     reason,
   });
-  if (
-    data.fromInstanceId !== null &&
-    workspace?.primaryInstanceId === data.fromInstanceId &&
-    reason.includes('came back')
-  ) {
-    await applyInstanceEvent(parts.db, data.fromInstanceId, 'returned', parts.clock.nowMs());
-  }
   return { event: 'released', data, detail };
 }

@@ -166,6 +166,8 @@ export async function resumeStep<Data extends MoveData>(
     const workloadResumedAtMs = parts.clock.nowMs();
     return { event: 'workloadChecked', data: { ...data, workloadResumedAtMs }, detail: { workload: state, pid } };
   } catch (error) {
+    // As with a restore, trying again takes a new command.
+    if (!context.signal.aborted) await context.save({ ...data, startCommandId: null });
     if (context.signal.aborted || !isDumontError(error, 'WORKLOAD')) throw error;
     const { message } = toDumontError(error);
     await record(parts, context, { type: 'workload.failed', instanceId, data: { message } });
@@ -177,7 +179,10 @@ export async function resumeStep<Data extends MoveData>(
   }
 }
 
-/** Gives back every machine of this operation but the one kept, and waits for the proof that they are gone. */
+/**
+ * Gives back every machine of this operation but the one kept, and waits for the proof that they are gone; not longer
+ * than the kept one lives, for nobody else may move the workspace until then.
+ */
 export async function releaseAll<Data extends MoveData>(
   parts: OperationParts,
   context: StepContext<Data>,
@@ -191,7 +196,7 @@ export async function releaseAll<Data extends MoveData>(
     parts.wardship.unwatch(instanceId);
     await renter.release(instanceId, options.reason);
   }
-  const stillThere = await waitGone(parts, [...targets], context.signal);
+  const stillThere = await waitGone(parts, [...targets], { keep: options.keep, signal: context.signal });
   return { released: [...targets], stillReleasing: stillThere };
 }
 
@@ -199,7 +204,7 @@ export async function releaseAll<Data extends MoveData>(
 export async function waitGone(
   parts: OperationParts,
   instanceIds: readonly InstanceId[],
-  signal: AbortSignal,
+  options: { readonly keep: InstanceId | undefined; readonly signal: AbortSignal },
 ): Promise<readonly InstanceId[]> {
   const untilMs = parts.clock.monotonicMs() + parts.limits.releaseWaitMs;
   for (;;) {
@@ -209,7 +214,9 @@ export async function waitGone(
       if (row !== undefined && row.goneAtMs === null) waiting.push(instanceId);
     }
     if (waiting.length === 0 || parts.clock.monotonicMs() >= untilMs) return waiting;
-    await parts.changed.wait({ clock: parts.clock, atMostMs: RELEASE_POLL_MS, signal });
+    const kept = options.keep === undefined ? undefined : await findInstance(parts.db, options.keep);
+    if (kept?.state === 'lost') return waiting;
+    await parts.changed.wait({ clock: parts.clock, atMostMs: RELEASE_POLL_MS, signal: options.signal });
   }
 }
 

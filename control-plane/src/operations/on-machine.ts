@@ -7,7 +7,7 @@ import type { OperationParts } from './operation-parts.ts';
 const CONTACT_POLL_MS = 200;
 
 /**
- * Runs a command on a machine that no detector watches, and fails when its agent stays out of contact for
+ * Runs a command on a machine that no detector watches, and fails when its agent says nothing for
  * `contactLossMs`: a machine lost while it is being prepared must not hold up the operation.
  * @throws {DumontError} UNAVAILABLE when contact was lost; otherwise what the agent answered, or TIMEOUT
  */
@@ -49,8 +49,8 @@ async function watchContact(
 ): Promise<void> {
   let lastSeenMs = clock.monotonicMs();
   while (!signal.aborted && !lost.signal.aborted) {
-    if (hub.isConnected(instanceId)) lastSeenMs = clock.monotonicMs();
-    else if (clock.monotonicMs() - lastSeenMs > limits.contactLossMs) lost.abort(new Error('contact lost'));
+    lastSeenMs = Math.max(lastSeenMs, hub.heardAtMonotonicMs(instanceId) ?? lastSeenMs);
+    if (clock.monotonicMs() - lastSeenMs > limits.contactLossMs) lost.abort(new Error('contact lost'));
     await clock.sleep(CONTACT_POLL_MS, signal).catch(() => {});
   }
 }

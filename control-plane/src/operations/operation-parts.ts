@@ -19,7 +19,7 @@ export interface OperationLimits {
   /** The workload counts as running once it stayed up this long. */
   readonly workloadStableMs: number;
   readonly workloadStartTimeoutMs: number;
-  /** A machine being prepared whose agent is out of contact this long has failed. */
+  /** A machine being prepared whose agent says nothing for this long has failed. */
   readonly contactLossMs: number;
   /** Grace for the workload to end in an orderly stop. */
   readonly workloadGraceMs: number;
@@ -38,7 +38,7 @@ export interface OperationParts {
   readonly clock: Clock;
   readonly random: Random;
   readonly log: Logger;
-  readonly hub: Pick<AgentHub, 'isConnected' | 'run'>;
+  readonly hub: Pick<AgentHub, 'isConnected' | 'run' | 'heardAtMonotonicMs'>;
   readonly providers: ProviderRegistry;
   readonly strategies: Readonly<Record<StrategyName, Strategy>>;
   readonly wardship: Pick<Wardship, 'watch' | 'unwatch' | 'inform' | 'isAlive'>;

@@ -97,6 +97,6 @@ async function detachStep(parts: OperationParts, { data, workspaceId, operationI
 async function releaseStep(parts: OperationParts, context: Context): Result {
   const { data } = context;
   await parts.renterFor(context).release(data.instanceId, 'stopped by an operator');
-  const stillReleasing = await waitGone(parts, [data.instanceId], context.signal);
+  const stillReleasing = await waitGone(parts, [data.instanceId], { keep: undefined, signal: context.signal });
   return { event: 'released', data, detail: { stillReleasing } };
 }

@@ -45,7 +45,10 @@ export const failoverReportSchema = z.object({
   }),
   /** Silence begins → users are switched to the running replacement; null until then. */
   totalMs: z.number().nullable(),
-  /** Age of the restored state when the silence began: what was written in this window is lost. Null without a snapshot. */
+  /**
+   * Age of the restored state when the silence began: what was written in this window is lost. 0 when nothing is: there
+   * was no machine, or it handed over in good order. Null without a snapshot.
+   */
   rpoMs: z.number().nullable(),
   epoch: countSchema.nullable(),
   from: machineSchema.nullable(),

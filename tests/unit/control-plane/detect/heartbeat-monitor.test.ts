@@ -219,11 +219,19 @@ test('a fleet that falls silent together is suspected later, because it may be u
   expect(world.verdicts.filter(({ kind }) => kind === 'commit')).toHaveLength(10);
 });
 
-test('a late event loop stretches the deadlines', async () => {
+test('what our own event loop is late by is taken off every silence, and no more than that', async () => {
   const world = await beatingWorld();
-  world.script.loopLagMs = 150;
+  // The last beat came at 2,000 ms, the sweep runs every 25 ms.
+  world.script.loopLagMs = 60;
   await world.clock.advance(1_000);
-  expect(world.course()).toEqual([]);
+  expect(world.course()).toEqual(['suspect 2675', 'confirm 2675']);
+});
+
+test('a lag that listening time accounts for by itself is not taken off twice', async () => {
+  const world = await beatingWorld();
+  world.script.loopLagMs = 5_000;
+  await world.clock.advance(1_000);
+  expect(world.course()).toEqual(['suspect 2700', 'confirm 2700']);
 });
 
 test('a control plane stopped for two seconds suspects nobody when it wakes', async () => {

@@ -3,7 +3,7 @@ import { ListeningTime } from '@dumont/control-plane/detect/listening-time.ts';
 import { endurance, patience, STANDARD_KNOBS, TOLERANT_KNOBS } from '@dumont/control-plane/detect/suspicion.ts';
 import { expect, test } from 'vitest';
 
-const WELL: SelfCheck = { nowMs: 0, loopLagMs: 0, wasDeaf: false, lateCount: 0, watchedCount: 100 };
+const WELL: SelfCheck = { nowMs: 0, lateCount: 0, watchedCount: 100 };
 
 test('on-time beats are probed after 350 ms of silence and suspected after 600', () => {
   expect(patience(200, 0, STANDARD_KNOBS)).toEqual({ probeAfterMs: 350, suspectAfterMs: 600 });
@@ -28,9 +28,6 @@ test('a silent machine is confirmed at once and given up after the delay; a vouc
 
 test('loop lag, deafness and a fleet late together each raise the doubt', () => {
   expect(nextAwareness(CALM, WELL).level).toBe(0);
-  expect(nextAwareness(CALM, { ...WELL, loopLagMs: 100 }).level).toBe(0);
-  expect(nextAwareness(CALM, { ...WELL, loopLagMs: 101 }).level).toBe(1);
-  expect(nextAwareness(CALM, { ...WELL, wasDeaf: true }).level).toBe(1);
   expect(nextAwareness(CALM, { ...WELL, lateCount: 19 }).level).toBe(0);
   expect(nextAwareness(CALM, { ...WELL, lateCount: 20 }).level).toBe(1);
 });
@@ -41,7 +38,7 @@ test('two late machines of a tiny fleet are a coincidence, three are not', () =>
 });
 
 test('the doubt rises every 250 ms up to its bound and falls by one a second', () => {
-  const ill = { ...WELL, loopLagMs: 500 };
+  const ill = { ...WELL, lateCount: 50 };
   let awareness = nextAwareness(CALM, { ...ill, nowMs: 0 });
   awareness = nextAwareness(awareness, { ...ill, nowMs: 249 });
   expect(awareness.level).toBe(1);

@@ -1,7 +1,7 @@
 import { buildFailoverReport } from '@dumont/control-plane/operations/failover-report.ts';
 import { failoverKind } from '@dumont/control-plane/operations/failover.ts';
 import { fence } from '@dumont/control-plane/operations/fence.ts';
-import { triggerFailover } from '@dumont/control-plane/operations/start.ts';
+import { startRelease, triggerFailover } from '@dumont/control-plane/operations/start.ts';
 import type { InstanceId } from '@dumont/shared/model/ids.ts';
 import { newId } from '@dumont/shared/model/ids.ts';
 import { DumontError } from '@dumont/shared/util/errors.ts';
@@ -139,6 +139,31 @@ onEachDatabase((database) => {
     expect(ofOld.slice(-2)).toEqual(['stop-workload', 'snapshot']);
     expect(world.agents.toldTo('restore').at(-1)).toBe(after.primaryInstanceId);
     expect((await world.instance(primary)).state).toBe('gone');
+  });
+
+  test('a move that leaves nothing behind has lost nothing, however old the snapshot it restores', async () => {
+    await using opened = await database.open();
+    await using world = new OperationsWorld(opened).start();
+    const { workspaceId, primary } = await world.served();
+    const old = someSnapshot();
+    await world.publish(primary, old);
+    const move = async () => {
+      const id = await triggerFailover(world.parts, workspaceId, 'asked by an operator');
+      world.runner.nudge();
+      await world.finished(id);
+      return buildFailoverReport(world.db, id, world.clock.nowMs());
+    };
+    world.agents.answers.snapshot = async () => ({ name: 'snapshot', record: null });
+    expect(await move()).toMatchObject({ rpoMs: 0, snapshot: { snapshotId: old.snapshotId } });
+    world.agents.answers.snapshot = async () => {
+      throw new DumontError('IO', 'disk gone');
+    };
+    expect((await move()).rpoMs).toBeGreaterThan(0);
+    const last = await world.primaryOf(workspaceId);
+    const release = await startRelease(world.parts, last, { snapshotFirst: false });
+    world.runner.nudge();
+    await world.finished(release);
+    expect(await move()).toMatchObject({ rpoMs: 0, from: null });
   });
 
   test('a fence whose agent could not be told is told when the fence is repeated', async () => {

@@ -59,7 +59,7 @@ export class OperationsWorld implements AsyncDisposable {
   /** What the test looks at. */
   readonly truth: Database;
   readonly log = createLogger('test', 'silent');
-  readonly agents = new ScriptedAgents();
+  readonly agents = new ScriptedAgents(this.clock);
   readonly provider: MemoryProvider;
   readonly watched = new Set<InstanceId>();
   /** Whose beats arrive in time. */

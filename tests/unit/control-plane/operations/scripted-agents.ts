@@ -1,6 +1,7 @@
 import type { InstanceId, SnapshotId } from '@dumont/shared/model/ids.ts';
 import type { Action, ActionResult, RestoreResult } from '@dumont/shared/protocol/command.ts';
 import type { Assignment } from '@dumont/shared/protocol/hello.ts';
+import type { Clock } from '@dumont/shared/util/clock.ts';
 import { DumontError } from '@dumont/shared/util/errors.ts';
 
 type Answer = (instanceId: InstanceId, action: Action) => Promise<ActionResult>;
@@ -14,6 +15,11 @@ export class ScriptedAgents {
   readonly answers: Partial<Record<Action['name'], Answer>> = {};
   readonly #connected = new Set<InstanceId>();
   readonly #waiters = new Set<() => void>();
+  readonly #clock: Clock;
+
+  constructor(clock: Clock) {
+    this.#clock = clock;
+  }
 
   connect(instanceId: InstanceId): void {
     this.#connected.add(instanceId);
@@ -26,6 +32,11 @@ export class ScriptedAgents {
 
   isConnected(instanceId: InstanceId): boolean {
     return this.#connected.has(instanceId);
+  }
+
+  /** A connected agent is always heard. */
+  heardAtMonotonicMs(instanceId: InstanceId): number | null {
+    return this.#connected.has(instanceId) ? this.#clock.monotonicMs() : null;
   }
 
   waitConnected(instanceId: InstanceId, { signal }: { readonly signal: AbortSignal }): Promise<void> {

@@ -15,7 +15,7 @@ const GRACE_MS = 10_000;
 function wardshipOn(db: ConstructorParameters<typeof Wardship>[0]['db']) {
   const clock = new ManualClock();
   const log = createLogger('test', 'silent');
-  const agents = new ScriptedAgents();
+  const agents = new ScriptedAgents(clock);
   const verdicts: Verdict['kind'][] = [];
   const monitor = new HeartbeatMonitor({
     clock,

@@ -24,7 +24,7 @@ const never = new AbortController().signal;
 async function worldOn(db: Database) {
   const clock = new ManualClock();
   const provider = new MemoryProvider();
-  const agents = new ScriptedAgents();
+  const agents = new ScriptedAgents(clock);
   const log = createLogger('test', 'silent');
   const gone: string[] = [];
   const providers = new Map([[provider.name, provider]]);
