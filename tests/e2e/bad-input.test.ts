@@ -35,15 +35,21 @@ async function occupyPort(): Promise<AsyncDisposable & { readonly port: number }
   };
 }
 
-function expectRefusal(
-  outcome: Outcome & { readonly left: readonly string[] },
-  exitCode: number,
-  words: RegExp[],
-): void {
+type Refused = Outcome & { readonly left: readonly string[] };
+
+/** One sentence with these words, no stack trace, and nothing left; what had begun by then may have been told before. */
+function expectFailure(outcome: Refused, exitCode: number, words: readonly RegExp[]): void {
   for (const word of words) expect(outcome.stderr).toMatch(word);
-  expect(outcome.stderr).toMatch(/^error: /);
+  expect(outcome.stderr).toMatch(/^error: /m);
   expect(outcome.stderr).not.toMatch(/^\s+at /m);
-  expect(outcome).toMatchObject({ exitCode, stdout: '', left: [] });
+  expect(outcome).toMatchObject({ exitCode, left: [] });
+}
+
+/** The same before anything has begun. */
+function expectRefusal(outcome: Refused, exitCode: number, words: readonly RegExp[]): void {
+  expectFailure(outcome, exitCode, words);
+  expect(outcome.stderr).toMatch(/^error: /);
+  expect(outcome.stdout).toBe('');
 }
 
 describe('npm start refuses in one clear sentence, and leaves nothing behind', () => {
@@ -71,7 +77,8 @@ describe('npm start refuses in one clear sentence, and leaves nothing behind', (
   test.each([[[]], [['--scenario', 'spot-loss', '--json']]])('a port that is taken: %j', async (args) => {
     await using taken = await occupyPort();
     const outcome = await runFresh(DEMO_MAIN, [...args, '--port', String(taken.port)]);
-    expectRefusal(outcome, 1, [new RegExp(`port ${taken.port} .* in use`), /--port 0/]);
+    expectFailure(outcome, 1, [new RegExp(`port ${taken.port} .* in use`), /--port 0/]);
+    if (args.includes('--json')) expect(outcome.stdout).toBe('');
   });
 });
 
@@ -79,7 +86,7 @@ test('npm start refuses a data directory that another demo uses or nobody can wr
   await using folder = await makeTempFolder();
   await writeFile(join(folder.path, 'file'), '');
   const outcome = await runFresh(DEMO_MAIN, ['--port', '0', '--data-dir', join(folder.path, 'file', 'data')]);
-  expectRefusal(outcome, 1, [/file\/data/, /--data-dir/]);
+  expectFailure(outcome, 1, [/file\/data/, /--data-dir/]);
 });
 
 describe('the control plane refuses before it changes anything', () => {

@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { eventually } from './eventually.ts';
 import type { Site } from './site.ts';
 
-const MORTAL = join(import.meta.dirname, 'mortal-control-plane.ts');
+const MORTAL = join(import.meta.dirname, 'mortal-process.ts');
 const START_TIMEOUT_MS = 45_000;
 
 /** When a control plane kills itself with SIGKILL: once it has logged a line with all of these fields. */

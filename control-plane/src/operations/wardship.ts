@@ -67,8 +67,10 @@ export class Wardship {
   /** Tells a connected agent what it is now; an absent one hears it in its next welcome. */
   async inform(instanceId: InstanceId): Promise<void> {
     const assignment = await assignmentFor(this.#db, instanceId, this.#settings);
-    if (assignment === undefined || !this.#hub.isConnected(instanceId)) return;
+    if (assignment === undefined) return;
+    // Also while it is being admitted: what its welcome is about to say may have been read before the change.
     this.#hub.assign(instanceId, assignment);
+    if (!this.#hub.isConnected(instanceId)) return;
     const { standing, epoch } = assignment;
     this.#log.info({ event: 'wardship.inform', instanceId, standing, epoch }, 'agent told its standing');
   }

@@ -1,0 +1,70 @@
+import { HeartbeatMonitor } from '@dumont/control-plane/detect/heartbeat-monitor.ts';
+import { MachineLocator } from '@dumont/control-plane/detect/machine-locator.ts';
+import { AgentHub } from '@dumont/control-plane/hub/agent-hub.ts';
+import { Fleet } from '@dumont/control-plane/hub/fleet.ts';
+import { Wardship } from '@dumont/control-plane/operations/wardship.ts';
+import { fencePrimary, promotePrimary } from '@dumont/control-plane/store/workspaces.ts';
+import { DatabaseAgentDirectory } from '@dumont/control-plane/workspaces/agent-directory.ts';
+import { createLogger } from '@dumont/shared/node/logger.ts';
+import { must } from '@dumont/shared/util/assert.ts';
+import { systemClock } from '@dumont/shared/util/clock.ts';
+import { once } from 'node:events';
+import { createServer } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import { expect, test } from 'vitest';
+import { AgentClient } from '../../../world/agent-client.ts';
+import { onEachDatabase } from '../../../world/databases.ts';
+import { LedgerWorld } from '../provisioning/ledger-world.ts';
+
+onEachDatabase((database) => {
+  test('an agent that is fenced while it is being admitted is welcomed as fenced', async () => {
+    await using opened = await database.open();
+    await using stack = new AsyncDisposableStack();
+    const world = await LedgerWorld.make(opened.db);
+    const { db, workspaceId } = world;
+    const instanceId = await world.rent();
+    await promotePrimary(db, workspaceId, instanceId, 0);
+    const log = createLogger('test', 'silent');
+    const settings = { heartbeatIntervalMs: 200, storage: { kind: 'file', path: '/none', prefix: '' } } as const;
+    const real = new DatabaseAgentDirectory({
+      db,
+      clock: systemClock,
+      settings,
+      storageName: 'file',
+      onChange: () => {},
+    });
+    const admission = { read: Promise.withResolvers<void>(), answered: Promise.withResolvers<void>() };
+    // Between what was read of the database and the welcome that is made of it.
+    const directory: ConstructorParameters<typeof AgentHub>[0]['directory'] = {
+      admit: async (hello) => {
+        const answer = await real.admit(hello);
+        admission.read.resolve();
+        await admission.answered.promise;
+        return answer;
+      },
+      commitSnapshot: (id, commit) => real.commitSnapshot(id, commit),
+    };
+    const hub = stack.use(new AgentHub({ directory, listener: new Fleet(), clock: systemClock, log }));
+    const corroborator = { corroborate: () => Promise.resolve([]) };
+    const monitor = stack.use(
+      new HeartbeatMonitor({ clock: systemClock, log, corroborator, onVerdict: () => {}, loopLagMs: () => 0 }),
+    );
+    const locator = new MachineLocator({ db, providers: new Map() });
+    const wardship = new Wardship({ db, hub, monitor, locator, settings, graceMs: 1_000, log });
+    const server = createServer();
+    hub.attach(server);
+    server.listen(0, '127.0.0.1');
+    await once(server, 'listening');
+    stack.defer(() => void server.close());
+
+    const token = must(world.provider.orders[0]?.agentEnvironment['DUMONT_AGENT_TOKEN'], 'the machine got a token');
+    const { port } = server.address() as AddressInfo;
+    const connecting = AgentClient.connect({ port }, { instanceId, token });
+    await admission.read.promise;
+    await fencePrimary(db, workspaceId, instanceId);
+    await wardship.inform(instanceId);
+    admission.answered.resolve();
+    const agent = stack.use(await connecting);
+    expect(agent.assignment).toMatchObject({ standing: 'fenced', epoch: 1 });
+  });
+});
