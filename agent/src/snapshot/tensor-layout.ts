@@ -39,13 +39,8 @@ export function* planSegments(sizeBytes: number, tensors: readonly TensorSpan[] 
       yield group;
       group = undefined;
     }
-    if (part.offset === 0 || part.length > GROUP_BYTES) {
-      if (group !== undefined) yield group;
-      group = undefined;
-      yield part;
-    } else {
-      group = group === undefined ? part : join(group, part);
-    }
+    if (part.offset === 0 || part.length > GROUP_BYTES) yield part;
+    else group = group === undefined ? part : join(group, part);
   }
   if (group !== undefined) yield group;
 }
