@@ -3,8 +3,13 @@ import { readFully, type ByteSource } from './byte-source.ts';
 import { MAX_CHUNK_BYTES, MIN_CHUNK_BYTES, type CutWindow } from './cdc/cut-window.ts';
 import type { ElementBytes } from './tensor/tensor-span.ts';
 
-/** Read at once: long enough for a disk, short enough to be in a cache when it is scanned and hashed. */
-const READ_BYTES = 1024 * 1024;
+/**
+ * Read before a cut is looked for, then again and again until there is one. Most chunks take one or two reads, and little
+ * of the next one comes along, which is moved to the window's start: so a file streams through the same one or two MiB,
+ * which stay in a cache.
+ */
+const FIRST_READ_BYTES = 1024 * 1024;
+const NEXT_READ_BYTES = 256 * 1024;
 
 /** A part of a file and how it is cut: where its content says, or every {@link MAX_CHUNK_BYTES}. */
 export interface Segment {
@@ -72,8 +77,8 @@ class Feed {
 
   /** `length` when that many bytes are in the window, 0 when the source ends before. */
   async awaitBytes(length: number): Promise<number> {
-    while (this.#filled - this.#start < length) if (!(await this.#readMore())) return 0;
-    return length;
+    const missing = length - (this.#filled - this.#start);
+    return missing <= 0 || (await this.#readMore(missing)) ? length : 0;
   }
 
   /** Length of the next chunk by its content, at most `limit`; 0 when the source ends before. */
@@ -86,7 +91,8 @@ class Feed {
       if (cut !== null) return cut - start;
       if (available === limit) return limit;
       scanned = available;
-      if (!(await this.#readMore())) return 0;
+      const missing = Math.max(NEXT_READ_BYTES, FIRST_READ_BYTES - available);
+      if (!(await this.#readMore(missing))) return 0;
     }
   }
 
@@ -98,23 +104,14 @@ class Feed {
     return raw;
   }
 
-  /** False at the source's end. */
-  async #readMore(): Promise<boolean> {
+  /** Reads up to `length` more bytes. False when the source ends before all it promised is read. */
+  async #readMore(length: number): Promise<boolean> {
     const { bytes } = this.#window;
     const held = this.#filled - this.#start;
-    const wanted = Math.min(READ_BYTES, this.#source.sizeBytes - this.#offset - held);
-    if (wanted === 0) return false;
-    if (this.#filled + wanted > bytes.length) {
-      bytes.copyWithin(0, this.#start, this.#filled);
-      this.#start = 0;
-      this.#filled = held;
-    }
-    const isWhole = await readFully(
-      this.#source,
-      bytes.subarray(this.#filled, this.#filled + wanted),
-      this.#offset + held,
-    );
-    if (isWhole) this.#filled += wanted;
-    return isWhole;
+    const wanted = Math.min(length, this.#source.sizeBytes - this.#offset - held);
+    if (this.#start > 0) bytes.copyWithin(0, this.#start, this.#filled);
+    this.#start = 0;
+    this.#filled = held + wanted;
+    return readFully(this.#source, bytes.subarray(held, this.#filled), this.#offset + held);
   }
 }

@@ -5,7 +5,7 @@ import { assert } from '@dumont/shared/util/assert.ts';
 export const MIN_CHUNK_BYTES = 256 * 1024;
 export const MAX_CHUNK_BYTES = 4 * 1024 * 1024;
 
-/** Holds the longest chunk and as much again, so that what is left of it is moved once for several chunks. */
+/** Holds the longest chunk with what is read beyond it, and the longest part of a header that is looked at. */
 const WINDOW_BYTES = 2 * MAX_CHUNK_BYTES;
 /** Where the window begins in the module's memory, which is one page longer on either side. */
 const WINDOW_ADDRESS = 65_536;

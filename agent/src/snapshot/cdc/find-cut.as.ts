@@ -2,8 +2,8 @@
  * The scan for content-defined cuts, in AssemblyScript; `cut-window.ts` calls it. The built module is committed, because
  * the agent runs from source. After a change here, build it again: npm run build:wasm --workspace agent
  *
- * A position is where a chunk may end; whether it may depends on the 64 bytes before it alone, so an edit moves no cut
- * farther than a chunk away. Two stages, because almost no position passes the first:
+ * A position is where a chunk may end; whether it may depends on the 64 bytes before it alone, so the old
+ * cuts are soon met again behind an edit. Two stages, because almost no position passes the first:
  *
  *  1. a 16-bit hash of the last 8 bytes, four 16-bit words by multiply and add, 8 positions at once; its top 12 bits
  *     must be 0x7ff. One position in 4,096 of random data. No repeated byte passes, so runs of zeros never get to stage 2.
@@ -18,7 +18,7 @@
 const MIN_BYTES: i32 = 256 * 1024;
 const NORMAL_BYTES: i32 = 832 * 1024;
 
-/** A cut is closer than one chunk after `NORMAL_BYTES`, mostly. */
+/** What is left of a 64-bit hash are its top 10 or 6 bits. */
 const STRICT_SHIFT: u64 = 64 - 10;
 const LOOSE_SHIFT: u64 = 64 - 6;
 
@@ -33,7 +33,7 @@ const STAGE_1_LIMIT: i16 = 0x7fef;
 /**
  * The first position in (from, end] where the chunk that begins at `start` may end; 0 when there is none, or none that
  * is `MIN_BYTES` long. Call it again with `from` = the old `end` when more bytes are there: the result does not depend on how
- * the bytes were handed over. All are addresses; 16 bytes after `end` are read and do not matter.
+ * the bytes were handed over. All are addresses; 32 bytes after `end` are read and do not matter.
  */
 export function findCut(start: i32, from: i32, end: i32): i32 {
   const first = max(from + 1, start + MIN_BYTES);
