@@ -4,14 +4,19 @@ import type { Clock } from '@dumont/shared/util/clock.ts';
 import { systemErrorCode } from '@dumont/shared/util/errors.ts';
 import { throwIfAborted } from '../storage/object-store.ts';
 import { isWithinTick, sameFileState, type FileState } from '../workspace/scan.ts';
+import type { ByteSource } from './byte-source.ts';
+import type { CutWindow } from './cdc/cut-window.ts';
 import { hashHex } from './chunk-codec.ts';
-import { chunkRanges, CHUNK_BYTES } from './chunker.ts';
+import { cutChunks } from './chunker.ts';
+import { findTensors, planSegments } from './tensor-layout.ts';
 
 /** A file rewritten faster than it can be read three times is reported torn rather than read for ever. */
 const MAX_TRIES = 3;
 
 export interface ReadFileOptions {
   readonly clock: Clock;
+  /** Overwritten; nobody else may use it meanwhile. */
+  readonly window: CutWindow;
   /** Takes each chunk before the next is read; the buffer is reused afterwards. */
   readonly onChunk: (chunkId: string, raw: Uint8Array) => Promise<void>;
   readonly signal?: AbortSignal | undefined;
@@ -93,22 +98,22 @@ async function readUntilConsistent(file: FileHandle, options: ReadFileOptions): 
 
 /** Null when the file ended before `sizeBytes`. */
 async function readPass(file: FileHandle, sizeBytes: number, options: ReadFileOptions): Promise<string[] | null> {
-  const buffer = Buffer.allocUnsafeSlow(Math.min(CHUNK_BYTES, sizeBytes));
+  const { window, onChunk, signal } = options;
+  const source: ByteSource = {
+    sizeBytes,
+    read: async (into, offset) => (await file.read(into, 0, into.length, offset)).bytesRead,
+  };
+  const segments = planSegments(sizeBytes, await findTensors(source, window.bytes));
   const chunkIds: string[] = [];
-  for (const { offset, length } of chunkRanges(sizeBytes)) {
-    throwIfAborted(options.signal);
-    let done = 0;
-    while (done < length) {
-      const { bytesRead } = await file.read(buffer, done, length - done, offset + done);
-      if (bytesRead === 0) return null;
-      done += bytesRead;
-    }
-    const raw = buffer.subarray(0, length);
+  let doneBytes = 0;
+  for await (const { raw } of cutChunks(source, segments, window)) {
+    throwIfAborted(signal);
     const chunkId = hashHex(raw);
     chunkIds.push(chunkId);
-    await options.onChunk(chunkId, raw);
+    doneBytes += raw.length;
+    await onChunk(chunkId, raw);
   }
-  return chunkIds;
+  return doneBytes === sizeBytes ? chunkIds : null;
 }
 
 function sameIds(a: readonly string[], b: readonly string[]): boolean {

@@ -6,6 +6,8 @@ import { encodeChunk, hashHex } from './chunk-codec.ts';
 
 /** Packs on their way at once; with the one being filled, at most 128 MiB and a few chunks are in memory. */
 const MAX_UPLOADS = 3;
+/** Holds a full pack with its last frame and, mostly, its index; a larger one gets a buffer of its own. */
+const BUFFER_BYTES = PACK_TARGET_BYTES + 5 * 1024 * 1024;
 
 /** Where a chunk's frame lies. */
 export interface ChunkLocation extends PackIndexEntry {
@@ -29,6 +31,8 @@ export class PackWriter implements AsyncDisposable {
   readonly #claimed = new Set<string>();
   readonly #located = new Map<string, ChunkLocation>();
   readonly #uploads = new Set<Promise<void>>();
+  /** Buffers of packs already stored, used again: fresh memory costs more than filling it. At most {@link MAX_UPLOADS}. */
+  readonly #spares: Buffer[] = [];
   #frames: Uint8Array[] = [];
   #index: PackIndexEntry[] = [];
   #framesLength = 0;
@@ -91,7 +95,14 @@ export class PackWriter implements AsyncDisposable {
 
   #startUpload(): void {
     const entries = this.#index;
-    const pack = Buffer.concat([...this.#frames, encodePackIndex(entries, this.#framesLength)]);
+    const index = encodePackIndex(entries, this.#framesLength);
+    const buffer = this.#takeBuffer(this.#framesLength + index.length);
+    let packLength = 0;
+    for (const part of [...this.#frames, index]) {
+      buffer.set(part, packLength);
+      packLength += part.length;
+    }
+    const pack = buffer.subarray(0, packLength);
     const packId = hashHex(pack);
     this.#frames = [];
     this.#index = [];
@@ -103,6 +114,7 @@ export class PackWriter implements AsyncDisposable {
       .then(
         () => {
           this.#storedBytes += pack.length;
+          if (buffer.length === BUFFER_BYTES) this.#spares.push(buffer);
           for (const entry of entries) {
             assert(!this.#located.has(entry.chunkId), 'a chunk is packed once');
             this.#located.set(entry.chunkId, { ...entry, packId });
@@ -114,6 +126,11 @@ export class PackWriter implements AsyncDisposable {
       )
       .finally(() => this.#uploads.delete(upload));
     this.#uploads.add(upload);
+  }
+
+  #takeBuffer(length: number): Buffer {
+    if (length < PACK_TARGET_BYTES || length > BUFFER_BYTES) return Buffer.allocUnsafeSlow(length);
+    return this.#spares.pop() ?? Buffer.allocUnsafeSlow(BUFFER_BYTES);
   }
 
   #throwFailure(): void {

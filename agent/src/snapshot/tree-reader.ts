@@ -8,11 +8,12 @@ import {
   type ScanResult,
   type SkippedPath,
 } from '../workspace/scan.ts';
+import { CutWindow } from './cdc/cut-window.ts';
 import { draftFromParent, metadataOf, type DraftEntry, type DraftFile } from './draft.ts';
 import { readFileChunks, type FileRead } from './file-reader.ts';
 import type { LoadedManifest } from './loaded-manifest.ts';
 
-/** Files read at once, one chunk buffer each: covers the latency of a disk without holding much memory. */
+/** Files read at once, one window of 8 MiB each: covers the latency of a disk without holding much memory. */
 const MAX_READERS = 8;
 
 /** What a file held when it was last read, valid while its state is the same. */
@@ -67,8 +68,9 @@ export async function readTree(options: TreeReaderOptions): Promise<TreeRead> {
   }
   const inodes = groupByInode(scan.entries);
   const report = progressReporter(inodes, options.onProgress);
+  const work: Work = { drafts, tornPaths, skipped, idleWindows: [] };
   await forEachBounded(inodes, MAX_READERS, async (links) => {
-    await readInode(links, options, { drafts, tornPaths, skipped });
+    await readInode(links, options, work);
     report(links);
   });
   if (parent !== null) drafts.push(...keptFromParent(parent, drafts, skipped));
@@ -76,10 +78,12 @@ export async function readTree(options: TreeReaderOptions): Promise<TreeRead> {
   return { drafts: drafts.sort((a, b) => (a.path < b.path ? -1 : 1)), tornPaths: tornPaths.sort(), skipped };
 }
 
-interface Output {
+interface Work {
   readonly drafts: DraftEntry[];
   readonly tornPaths: string[];
   readonly skipped: SkippedPath[];
+  /** Windows made so far that no reader has now; at most {@link MAX_READERS}. */
+  readonly idleWindows: CutWindow[];
 }
 
 /** The paths of each regular file, hard links together, ascending. */
@@ -96,29 +100,31 @@ function groupByInode(entries: readonly ScannedEntry[]): readonly (readonly Scan
 }
 
 /** The first path that can still be opened becomes the file, the others hard links to it. */
-async function readInode(links: readonly ScannedEntry[], options: TreeReaderOptions, output: Output): Promise<void> {
+async function readInode(links: readonly ScannedEntry[], options: TreeReaderOptions, work: Work): Promise<void> {
   for (const [index, entry] of links.entries()) {
-    const read = await readOne(entry, options);
+    const read = await readOne(entry, options, work.idleWindows);
     if (read.kind === 'vanished') continue;
     const others = links.slice(index + 1);
     const draft = draftOf(entry, read, options);
-    if (read.kind === 'read' && read.torn) output.tornPaths.push(entry.path);
-    if (read.kind === 'unreadable') output.skipped.push(...[entry, ...others].map((link) => skip(link, read.reason)));
+    if (read.kind === 'read' && read.torn) work.tornPaths.push(entry.path);
+    if (read.kind === 'unreadable') work.skipped.push(...[entry, ...others].map((link) => skip(link, read.reason)));
     if (draft === null) return;
-    output.drafts.push(draft);
-    for (const other of others) output.drafts.push({ type: 'hardlink', path: other.path, target: entry.path });
+    work.drafts.push(draft);
+    for (const other of others) work.drafts.push({ type: 'hardlink', path: other.path, target: entry.path });
     return;
   }
 }
 
-async function readOne(entry: ScannedEntry, options: TreeReaderOptions): Promise<FileRead> {
+async function readOne(entry: ScannedEntry, options: TreeReaderOptions, idleWindows: CutWindow[]): Promise<FileRead> {
   const known = options.cache.get(entry.path);
   if (known !== undefined && sameFileState(known.state, entry.stats) && known.chunkIds.every(options.isStored)) {
     const { state, chunkIds } = known;
     return { kind: 'read', sizeBytes: Number(state.size), chunkIds, state, settled: true, torn: false };
   }
   const { clock, onChunk, signal } = options;
-  const read = await readFileChunks(`${options.root}/${entry.path}`, { clock, onChunk, signal });
+  const window = idleWindows.pop() ?? new CutWindow();
+  const read = await readFileChunks(`${options.root}/${entry.path}`, { clock, window, onChunk, signal });
+  idleWindows.push(window);
   if (read.kind === 'read' && read.settled) {
     const { size, mtimeNs, ctimeNs, ino, dev } = read.state;
     options.cache.set(entry.path, { state: { size, mtimeNs, ctimeNs, ino, dev }, chunkIds: read.chunkIds });

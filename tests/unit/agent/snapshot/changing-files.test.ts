@@ -4,6 +4,7 @@ import { chmod, link, mkdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
 import { systemClock } from '@dumont/shared/util/clock.ts';
+import { CutWindow } from '@dumont/agent/snapshot/cdc/cut-window.ts';
 import { readFileChunks } from '@dumont/agent/snapshot/file-reader.ts';
 import { LoadedManifest } from '@dumont/agent/snapshot/loaded-manifest.ts';
 import { readManifest } from '@dumont/agent/snapshot/manifest-store.ts';
@@ -12,6 +13,7 @@ import { loadIgnoreRules } from '@dumont/agent/workspace/ignore.ts';
 import { scanWorkspace } from '@dumont/agent/workspace/scan.ts';
 import { created, openEngine } from '../../../world/engine.ts';
 
+/** Uniform content is cut every 4 MiB, so that what is done per chunk below happens between two reads of a file. */
 const MIB = 1_048_576;
 
 /** A process that keeps changing the file until disposed. */
@@ -70,29 +72,31 @@ test('a file rewritten faster than it can be read is torn, and its last good ver
 test('every pass sees another state: torn; without an earlier version the content is kept and flagged', async () => {
   await using engine = await openEngine();
   const path = join(engine.root, 'f');
-  await writeFile(path, Buffer.alloc(2 * MIB, 'a'));
+  await writeFile(path, Buffer.alloc(8 * MIB, 'a'));
   let writes = 0;
   const read = await readFileChunks(path, {
     clock: systemClock,
+    window: new CutWindow(),
     onChunk: async () => {
       writes += 1;
-      await writeFile(path, Buffer.alloc(2 * MIB, String(writes)), { flag: 'r+' });
+      await writeFile(path, Buffer.alloc(8 * MIB, String(writes)), { flag: 'r+' });
     },
   });
-  expect(read).toMatchObject({ kind: 'read', torn: true, settled: false, sizeBytes: 2 * MIB });
+  expect(read).toMatchObject({ kind: 'read', torn: true, settled: false, sizeBytes: 8 * MIB });
 });
 
 test('a change between two passes that ends is read again and is not torn', async () => {
   await using engine = await openEngine();
   const path = join(engine.root, 'f');
-  await writeFile(path, Buffer.alloc(2 * MIB, 'a'));
+  await writeFile(path, Buffer.alloc(8 * MIB, 'a'));
   let isFirst = true;
   const seen: number[] = [];
   const read = await readFileChunks(path, {
     clock: systemClock,
+    window: new CutWindow(),
     onChunk: async (_, raw) => {
       seen.push(raw[0] ?? 0);
-      if (isFirst) await writeFile(path, Buffer.alloc(2 * MIB, 'b'), { flag: 'r+' });
+      if (isFirst) await writeFile(path, Buffer.alloc(8 * MIB, 'b'), { flag: 'r+' });
       isFirst = false;
     },
   });
@@ -103,10 +107,11 @@ test('a change between two passes that ends is read again and is not torn', asyn
 test('a file that shrinks or vanishes while it is read does no harm', async () => {
   await using engine = await openEngine();
   const path = join(engine.root, 'f');
-  await writeFile(path, Buffer.alloc(2 * MIB, 'a'));
+  await writeFile(path, Buffer.alloc(8 * MIB, 'a'));
   let isFirst = true;
   const read = await readFileChunks(path, {
     clock: systemClock,
+    window: new CutWindow(),
     onChunk: async () => {
       if (isFirst) await writeFile(path, 'short');
       isFirst = false;
@@ -114,8 +119,8 @@ test('a file that shrinks or vanishes while it is read does no harm', async () =
   });
   expect(read).toMatchObject({ kind: 'read', torn: false, sizeBytes: 5 });
   await rm(path);
-  const { onChunk } = { onChunk: () => Promise.resolve() };
-  expect(await readFileChunks(path, { clock: systemClock, onChunk })).toEqual({ kind: 'vanished' });
+  const gone = { clock: systemClock, window: new CutWindow(), onChunk: () => Promise.resolve() };
+  expect(await readFileChunks(path, gone)).toEqual({ kind: 'vanished' });
 });
 
 test('hard links survive when the first of them vanishes during the snapshot', async () => {

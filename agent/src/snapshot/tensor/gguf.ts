@@ -1,0 +1,167 @@
+import { readLength, type HeaderReader } from './header-reader.ts';
+import { MAX_TENSORS, orderSpans, type ElementBytes, type TensorSpan } from './tensor-span.ts';
+
+/** "GGUF" read as a little-endian number. */
+const MAGIC = 0x46554747;
+const FIXED_BYTES = 24;
+const DEFAULT_ALIGNMENT = 32;
+/** Longest key or name; GGUF allows 65,535 for keys. */
+const MAX_NAME_BYTES = 65_535;
+const MAX_DIMENSIONS = 8;
+/** More metadata than any tool writes. */
+const MAX_PAIRS = 65_536;
+/** Read ahead; headers with a vocabulary have some MiB. */
+const CURSOR_BYTES = 256 * 1024;
+
+const TYPE_UINT32 = 4;
+const TYPE_STRING = 8;
+const TYPE_ARRAY = 9;
+/** Length of a metadata value by its type: integers and floats of any width, and booleans. */
+const VALUE_BYTES: ReadonlyMap<number, number> = new Map([
+  ...[0, 1, 7].map((type) => [type, 1] as const),
+  ...[2, 3].map((type) => [type, 2] as const),
+  ...[TYPE_UINT32, 5, 6].map((type) => [type, 4] as const),
+  ...[10, 11, 12].map((type) => [type, 8] as const),
+]);
+/** I8; F16, I16, BF16; F32, I32; I64, F64. All others are blocks of packed numbers. */
+const ELEMENT_BYTES: ReadonlyMap<number, ElementBytes> = new Map([
+  [24, 1] as const,
+  ...[1, 25, 30].map((type) => [type, 2] as const),
+  ...[0, 26].map((type) => [type, 4] as const),
+  ...[27, 28].map((type) => [type, 8] as const),
+]);
+
+/** True when a file that begins so may be one, of a version read here. */
+export function looksLikeGguf(start: Buffer): boolean {
+  const version = start.readUInt32LE(4);
+  return start.readUInt32LE(0) === MAGIC && (version === 2 || version === 3);
+}
+
+/**
+ * The tensors of a GGUF file: metadata, a table of tensors, then their data, aligned (github.com/ggml-org/ggml,
+ * docs/gguf.md). Each reaches to the next one's start, padding included. Null when the header is not valid.
+ */
+export async function readGguf(reader: HeaderReader): Promise<readonly TensorSpan[] | null> {
+  const start = await reader.read(0, FIXED_BYTES);
+  if (start === null) return null;
+  const tensorCount = readLength(start, 8);
+  const pairCount = readLength(start, 16);
+  if (tensorCount > MAX_TENSORS || pairCount > MAX_PAIRS) return null;
+  const cursor = new Cursor(reader, FIXED_BYTES);
+  let alignment = DEFAULT_ALIGNMENT;
+  for (let pair = 0; pair < pairCount; pair += 1) {
+    const key = await cursor.name();
+    const type = await cursor.u32();
+    if (key === 'general.alignment' && type === TYPE_UINT32) alignment = (await cursor.u32()) ?? 0;
+    else if (!(await skipValue(cursor, type))) return null;
+  }
+  const tensors = await readTable(cursor, tensorCount);
+  if (tensors === null || alignment < 1) return null;
+  const dataOffset = Math.ceil(cursor.offset / alignment) * alignment;
+  tensors.sort((a, b) => a.offset - b.offset);
+  const spans = tensors.map(({ offset, elementBytes }, index) => {
+    const end = tensors[index + 1]?.offset ?? Math.max(offset, reader.sizeBytes - dataOffset);
+    return { offset: dataOffset + offset, length: end - offset, elementBytes };
+  });
+  // Two at one place overlap, unless they are empty, which no tool writes.
+  if (spans.some(({ length }, index) => length === 0 && index < spans.length - 1)) return null;
+  return orderSpans(spans, reader.sizeBytes);
+}
+
+async function readTable(cursor: Cursor, count: number) {
+  const tensors: { readonly offset: number; readonly elementBytes: ElementBytes | undefined }[] = [];
+  for (let index = 0; index < count; index += 1) {
+    const name = await cursor.name();
+    const dimensions = await cursor.u32();
+    if (name === null || dimensions === null || dimensions > MAX_DIMENSIONS) return null;
+    cursor.skip(8 * dimensions);
+    const type = await cursor.u32();
+    const offset = await cursor.u64();
+    if (type === null || offset === null) return null;
+    tensors.push({ offset, elementBytes: ELEMENT_BYTES.get(type) });
+  }
+  return tensors;
+}
+
+/** False when the value's type is unknown, or the file ends in it. Arrays of arrays, which no tool writes, count as unknown. */
+async function skipValue(cursor: Cursor, type: number | null): Promise<boolean> {
+  if (type === TYPE_STRING) return cursor.skipStrings(1);
+  if (type !== TYPE_ARRAY) return cursor.skip(VALUE_BYTES.get(type ?? -1) ?? Number.NaN);
+  const elementType = await cursor.u32();
+  const count = await cursor.u64();
+  if (elementType === null || count === null) return false;
+  if (elementType === TYPE_STRING) return cursor.skipStrings(count);
+  return cursor.skip(count * (VALUE_BYTES.get(elementType) ?? Number.NaN));
+}
+
+/** Reads forward through a header. */
+class Cursor {
+  readonly #reader: HeaderReader;
+  #offset: number;
+  #window: Buffer = Buffer.alloc(0);
+  #windowOffset = 0;
+
+  constructor(reader: HeaderReader, offset: number) {
+    this.#reader = reader;
+    this.#offset = offset;
+  }
+
+  get offset(): number {
+    return this.#offset;
+  }
+
+  async u32(): Promise<number | null> {
+    if (!this.#holds(4) && !(await this.#fill(4))) return null;
+    const value = this.#window.readUInt32LE(this.#offset - this.#windowOffset);
+    this.#offset += 4;
+    return value;
+  }
+
+  async u64(): Promise<number | null> {
+    if (!this.#holds(8) && !(await this.#fill(8))) return null;
+    const value = readLength(this.#window, this.#offset - this.#windowOffset);
+    this.#offset += 8;
+    return value;
+  }
+
+  async name(): Promise<string | null> {
+    const length = await this.u64();
+    if (length === null || length > MAX_NAME_BYTES) return null;
+    if (!this.#holds(length) && !(await this.#fill(length))) return null;
+    const at = this.#offset - this.#windowOffset;
+    this.#offset += length;
+    return this.#window.toString('latin1', at, at + length);
+  }
+
+  /** False when the file has not got as many bytes. */
+  skip(length: number): boolean {
+    const end = this.#offset + length;
+    if (!(end <= this.#reader.sizeBytes)) return false;
+    this.#offset = end;
+    return true;
+  }
+
+  /** False when the file ends before. Not through `u64`: a vocabulary has a million of them, an await each is too slow. */
+  async skipStrings(count: number): Promise<boolean> {
+    for (let done = 0; done < count; done += 1) {
+      if (!this.#holds(8) && !(await this.#fill(8))) return false;
+      const length = readLength(this.#window, this.#offset - this.#windowOffset);
+      this.#offset += 8;
+      if (!this.skip(length)) return false;
+    }
+    return true;
+  }
+
+  #holds(length: number): boolean {
+    return this.#offset + length <= this.#windowOffset + this.#window.length;
+  }
+
+  async #fill(length: number): Promise<boolean> {
+    const wanted = Math.min(CURSOR_BYTES, this.#reader.sizeBytes - this.#offset);
+    const window = wanted < length ? null : await this.#reader.read(this.#offset, wanted);
+    if (window === null) return false;
+    this.#window = window;
+    this.#windowOffset = this.#offset;
+    return true;
+  }
+}
