@@ -106,6 +106,13 @@ export function parseFrame(bytes: Uint8Array): ParsedFrame {
   return { contentLength, contentChecksum: view.getUint32(end, true), blocks, frameLength: end + 4 };
 }
 
+/** The block of a frame that has one. @throws {DumontError} CORRUPT when it has more */
+export function onlyBlock({ blocks }: ParsedFrame): FrameBlock {
+  const [block, another] = blocks;
+  if (block === undefined || another !== undefined) throw corrupt('it has more blocks than one');
+  return block;
+}
+
 /** @returns `end`, where the content checksum lies, all four bytes of it inside `bytes` */
 function parseBlocks(bytes: Uint8Array, view: DataView): { readonly blocks: readonly FrameBlock[]; end: number } {
   const blocks: FrameBlock[] = [];

@@ -1,5 +1,11 @@
-import { compressSync, uncompressSync } from 'lz4-napi';
-import { joinFrame, parseFrame, writeFrame, type FrameBlock, type ParsedFrame } from '@dumont/shared/format/lz4-frame.ts';
+import {
+  joinFrame,
+  onlyBlock,
+  parseFrame,
+  writeFrame,
+  type FrameBlock,
+  type ParsedFrame,
+} from '@dumont/shared/format/lz4-frame.ts';
 import type { Codec } from '@dumont/shared/format/pack.ts';
 import {
   decodePlanesHeader,
@@ -10,16 +16,23 @@ import {
 } from '@dumont/shared/format/planes.ts';
 import { must } from '@dumont/shared/util/assert.ts';
 import { DumontError } from '@dumont/shared/util/errors.ts';
+import { hashHex } from '../chunk-codec.ts';
+import { compressBlock, uncompressBlock } from '../lz4-block.ts';
 import { chooseCodec, type CodecChoice } from './choose-codec.ts';
 import { PlanesKernel } from './planes-kernel.ts';
-
-/** lz4-napi puts the raw length before each block, 4 bytes little-endian. */
-const PREFIX_BYTES = 4;
 
 /** A chunk as it goes into a pack. */
 export interface EncodedChunk {
   readonly frame: Uint8Array;
   readonly codec: Codec;
+}
+
+/** What the chunk table says of a chunk, and its frame must hold. */
+export interface ExpectedChunk {
+  readonly chunkId: string;
+  readonly codec: Codec;
+  /** 1 byte to 4 MiB. */
+  readonly rawLength: number;
 }
 
 /** Turns chunks into frames and back on the thread it is called on. Not for two threads at once. */
@@ -42,18 +55,19 @@ export class ChunkCoder {
   }
 
   /**
-   * The raw bytes of a frame; nobody has compared them with the chunk's id yet.
+   * The raw bytes of a chunk from its frame, checked against its id.
    * @returns possibly a view into `frame`
-   * @throws {DumontError} CORRUPT when the frame is not of this codec or holds another length
+   * @throws {DumontError} CORRUPT when the frame does not hold exactly this chunk in this codec
    */
-  decode(frame: Uint8Array, expected: { readonly codec: Codec; readonly rawLength: number }): Uint8Array {
+  decode(frame: Uint8Array, expected: ExpectedChunk): Uint8Array {
     const parsed = parseFrame(frame);
     if (parsed.frameLength !== frame.length) throw corrupt('bytes follow it');
-    if (expected.codec === 'planes') return this.#decodePlanes(parsed, expected.rawLength);
-    if (parsed.contentLength !== expected.rawLength) throw corrupt('it holds another length');
-    const block = onlyBlock(parsed);
-    if (block.stored !== (expected.codec === 'stored')) throw corrupt(`it is not ${expected.codec}`);
-    return block.stored ? block.bytes : uncompressBlock(block.bytes, parsed.contentLength);
+    const raw =
+      expected.codec === 'planes' ? this.#decodePlanes(parsed, expected.rawLength) : decodeBlock(parsed, expected);
+    if (hashHex(raw) !== expected.chunkId) {
+      throw new DumontError('CORRUPT', `the stored bytes of chunk ${expected.chunkId} are not what the id says`);
+    }
+    return raw;
   }
 
   #encodePlanes(raw: Uint8Array, choice: Extract<CodecChoice, { kind: 'planes' }>): Uint8Array {
@@ -94,39 +108,11 @@ export class ChunkCoder {
   }
 }
 
-/** The block of a frame that has one. @throws {DumontError} CORRUPT when it has more */
-export function onlyBlock({ blocks }: ParsedFrame): FrameBlock {
-  const [block, another] = blocks;
-  if (block === undefined || another !== undefined) throw corrupt('it has more blocks than one');
-  return block;
-}
-
-/** Bytes as one LZ4 block, possibly longer than they are. */
-export function compressBlock(bytes: Uint8Array): Uint8Array {
-  return compressSync(asBuffer(bytes)).subarray(PREFIX_BYTES);
-}
-
-/** Inverse of {@link compressBlock}. @throws {DumontError} CORRUPT unless exactly `rawLength` bytes come out */
-export function uncompressBlock(block: Uint8Array, rawLength: number): Uint8Array {
-  const prefixed = prefixBlock(block, rawLength);
-  try {
-    const bytes = uncompressSync(prefixed);
-    if (bytes.length !== rawLength) throw new Error(`it unpacks to ${bytes.length} of ${rawLength} bytes`);
-    return bytes;
-  } catch (error) {
-    throw new DumontError('CORRUPT', 'an LZ4 block does not unpack', { cause: error });
-  }
-}
-
-function prefixBlock(block: Uint8Array, rawLength: number): Buffer {
-  const prefixed = Buffer.allocUnsafe(PREFIX_BYTES + block.length);
-  prefixed.writeUInt32LE(rawLength, 0);
-  prefixed.set(block, PREFIX_BYTES);
-  return prefixed;
-}
-
-function asBuffer(bytes: Uint8Array): Buffer {
-  return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length);
+function decodeBlock(frame: ParsedFrame, { codec, rawLength }: ExpectedChunk): Uint8Array {
+  if (frame.contentLength !== rawLength) throw corrupt('it holds another length');
+  const { bytes, stored } = onlyBlock(frame);
+  if (stored !== (codec === 'stored')) throw corrupt(`it is not ${codec}`);
+  return stored ? bytes : uncompressBlock(bytes, rawLength);
 }
 
 function corrupt(why: string): DumontError {

@@ -14,6 +14,12 @@ interface Exports {
   xxh32(source: number, length: number): number;
 }
 
+/** The part of the engine's global used here; its types come with those of browsers only. */
+declare const WebAssembly: {
+  readonly Module: new (bytes: Uint8Array) => object;
+  readonly Instance: new (module: object, imports: object) => { readonly exports: unknown };
+};
+
 const PAGE_BYTES = 64 * 1024;
 const TABLE_AT = 1024;
 /** Regions begin a page apart, and a little more, so that they do not fall on the same cache lines. */
@@ -34,7 +40,7 @@ export class PlanesKernel {
 
   constructor() {
     const module = new WebAssembly.Module(readFileSync(new URL('./planes-kernel.wasm', import.meta.url)));
-    this.#exports = new WebAssembly.Instance(module, {}).exports as unknown as Exports;
+    this.#exports = new WebAssembly.Instance(module, {}).exports as Exports;
     const { memory } = this.#exports;
     memory.grow(Math.ceil((MEMORY_BYTES - memory.buffer.byteLength) / PAGE_BYTES));
     this.#memory = Buffer.from(memory.buffer);
