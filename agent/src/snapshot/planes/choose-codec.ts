@@ -1,5 +1,6 @@
 import { compressSync } from 'lz4-napi';
 import type { LaneOrigin, PlanesSegment, PlanesShape } from '@dumont/shared/format/planes.ts';
+import { must } from '@dumont/shared/util/assert.ts';
 import type { PlanesKernel } from './planes-kernel.ts';
 
 /** How a chunk is to be encoded. A wrong choice costs space or time, never data. */
@@ -48,12 +49,12 @@ const COST_BY_DENSITY: readonly (readonly [density: number, cost: number])[] = [
 /** Chooses by a sample of the content. Pure, but for the kernel's memory. */
 export function chooseCodec(raw: Uint8Array, kernel: PlanesKernel): CodecChoice {
   if (raw.length < MIN_SAMPLED_BYTES) return { kind: 'lz4' };
-  const sample = kernel.loadSample(sampleWindows(raw));
+  const sample = kernel.load(sampleWindows(raw));
   const lz4Cost = lz4CostOf(sample);
-  const counts = kernel.countLanes(sample);
-  const leadBytes = findWordStart(counts);
+  const positions = kernel.countLanes(sample).map(countedOf);
+  const leadBytes = findWordStart(positions);
   const plans = kernel.sampleLanes(sample, leadBytes).map((lane, index) => {
-    return planLane(lane, counts[(index + leadBytes) % counts.length] ?? new Uint32Array(256));
+    return planLane(lane, must(positions[(index + leadBytes) % positions.length], 'a lane has its position'));
   });
   const planesCost = plans.reduce((sum, { cost }) => sum + cost, 0) / plans.length;
   if (planesCost < Math.min(1, lz4Cost) - MIN_PLANES_GAIN) {
@@ -82,14 +83,32 @@ function sampleWindows(raw: Uint8Array): readonly Uint8Array[] {
  * an integer, and of all positions it has the least entropy; two 16-bit numbers in a word have two such positions, and
  * either will do.
  */
-function findWordStart(counts: readonly Uint32Array[]): number {
-  const entropies = counts.map(entropyBits);
-  return (entropies.indexOf(Math.min(...entropies)) + 1) % counts.length;
+function findWordStart(positions: readonly Counted[]): number {
+  const entropies = positions.map(({ entropyBits }) => entropyBits);
+  return (entropies.indexOf(Math.min(...entropies)) + 1) % positions.length;
 }
 
-function entropyBits(counts: Uint32Array): number {
-  const total = counts.reduce((sum, count) => sum + count, 0);
-  return counts.reduce((sum, count) => (count === 0 ? sum : sum - (count / total) * Math.log2(count / total)), 0);
+/** How often the byte values of one position occur. */
+interface Counted {
+  readonly counts: Uint32Array;
+  readonly total: number;
+  /** Values that occur, ascending. */
+  readonly present: readonly number[];
+  readonly topCount: number;
+  readonly entropyBits: number;
+}
+
+function countedOf(counts: Uint32Array): Counted {
+  const present: number[] = [];
+  let [total, topCount, weighted] = [0, 0, 0];
+  for (const [value, count] of counts.entries()) {
+    if (count === 0) continue;
+    present.push(value);
+    total += count;
+    topCount = Math.max(topCount, count);
+    weighted += count * Math.log2(count);
+  }
+  return { counts, total, present, topCount, entropyBits: Math.log2(total) - weighted / total };
 }
 
 interface LanePlan {
@@ -100,32 +119,26 @@ interface LanePlan {
   readonly costs: readonly number[];
 }
 
-function planLane(lane: Buffer, counts: Uint32Array): LanePlan {
-  const total = counts.reduce((sum, count) => sum + count, 0);
-  const isSkewed = Math.max(...counts) >= total * MIN_TOP_SHARE;
-  const wholeCost = isSkewed ? lz4CostOf(lane) : 1;
+function planLane(lane: Buffer, counted: Counted): LanePlan {
+  const wholeCost = counted.topCount >= counted.total * MIN_TOP_SHARE ? lz4CostOf(lane) : 1;
   let best: LanePlan = { origin: null, cost: Math.min(1, wholeCost), costs: [wholeCost] };
-  if (entropyBits(counts) > MAX_ENTROPY_BITS) return best;
-  const present = [...counts.keys()].filter((value) => counts[value] !== 0);
-  for (const origin of present.slice(-MAX_ORIGINS)) {
-    const costs = bitCosts(counts, { present, origin, total });
+  if (counted.entropyBits > MAX_ENTROPY_BITS) return best;
+  for (const origin of counted.present.slice(-MAX_ORIGINS)) {
+    const costs = bitCosts(counted, origin);
     const cost = costs.reduce((sum, one) => sum + one, 0) / costs.length;
     if (cost < best.cost) best = { origin, cost, costs };
   }
   return best;
 }
 
-function bitCosts(
-  counts: Uint32Array,
-  lane: { readonly present: readonly number[]; readonly origin: number; readonly total: number },
-): readonly number[] {
-  const ones = Array.from({ length: 8 }, () => 0);
-  for (const value of lane.present) {
-    const distance = (lane.origin - value) & 0xff;
+function bitCosts({ counts, present, total }: Counted, origin: number): readonly number[] {
+  const ones = new Uint32Array(8);
+  for (const value of present) {
+    const distance = (origin - value) & 0xff;
     const count = counts[value] ?? 0;
     for (let bit = 0; distance >> bit !== 0; bit += 1) if ((distance >> bit) & 1) ones[bit] = (ones[bit] ?? 0) + count;
   }
-  return ones.map((count) => planeCost(Math.min(count, lane.total - count) / lane.total));
+  return Array.from(ones, (count) => planeCost(Math.min(count, total - count) / total));
 }
 
 function planeCost(density: number): number {

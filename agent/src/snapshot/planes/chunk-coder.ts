@@ -2,7 +2,6 @@ import {
   joinFrame,
   onlyBlock,
   parseFrame,
-  writeFrame,
   type FrameBlock,
   type ParsedFrame,
 } from '@dumont/shared/format/lz4-frame.ts';
@@ -44,11 +43,9 @@ export class ChunkCoder {
     const choice = chooseCodec(raw, this.#kernel);
     switch (choice.kind) {
       case 'stored':
-        return { frame: writeFrame(raw, null), codec: 'stored' };
-      case 'lz4': {
-        const block = compressBlock(raw);
-        return { frame: writeFrame(raw, block), codec: block.length < raw.length ? 'lz4' : 'stored' };
-      }
+        return this.#frameOf(raw, null);
+      case 'lz4':
+        return this.#frameOf(raw, compressBlock(raw));
       case 'planes':
         return { frame: this.#encodePlanes(raw, choice), codec: 'planes' };
     }
@@ -68,6 +65,16 @@ export class ChunkCoder {
       throw new DumontError('CORRUPT', `the stored bytes of chunk ${expected.chunkId} are not what the id says`);
     }
     return raw;
+  }
+
+  #frameOf(raw: Uint8Array, block: Uint8Array | null): EncodedChunk {
+    const isStored = block === null || block.length >= raw.length;
+    const blocks = [{ bytes: isStored ? raw : block, stored: isStored }];
+    const contentChecksum = this.#kernel.xxh32(this.#kernel.load([raw]));
+    return {
+      frame: joinFrame({ contentLength: raw.length, contentChecksum, blocks }),
+      codec: isStored ? 'stored' : 'lz4',
+    };
   }
 
   #encodePlanes(raw: Uint8Array, choice: Extract<CodecChoice, { kind: 'planes' }>): Uint8Array {

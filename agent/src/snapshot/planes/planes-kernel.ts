@@ -95,11 +95,11 @@ export class PlanesKernel {
     return raw;
   }
 
-  /** Copies a sample in, end to end, for {@link countLanes} and {@link sampleLanes}. @returns a view of it */
-  loadSample(windows: readonly Uint8Array[]): Buffer {
+  /** Copies bytes in, end to end, 4 MiB at most, for the methods below. @returns a view of them */
+  load(windows: readonly Uint8Array[]): Buffer {
     let at = RAW_AT;
     for (const window of windows) {
-      assert(at + window.length <= RAW_AT + MAX_FRAME_RAW_BYTES, 'a sample is smaller than a chunk');
+      assert(at + window.length <= RAW_AT + MAX_FRAME_RAW_BYTES, 'a chunk is 4 MiB at most');
       this.#memory.set(window, at);
       at += window.length;
     }
