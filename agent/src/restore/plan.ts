@@ -1,5 +1,6 @@
 import { matchesGlob } from 'node:path';
 import type { Entry, FileEntry, Manifest } from '@dumont/shared/format/manifest.ts';
+import type { Codec } from '@dumont/shared/format/pack.ts';
 import { must } from '@dumont/shared/util/assert.ts';
 
 /** Frames this close in a pack are fetched together: the gap costs less than another request. */
@@ -14,6 +15,7 @@ export interface PlannedChunk<Use> {
   readonly offset: number;
   readonly storedLength: number;
   readonly rawLength: number;
+  readonly codec: Codec;
   readonly uses: readonly Use[];
 }
 
@@ -73,9 +75,12 @@ export function planFetches<Use>(
 ): readonly PlannedFetch<Use>[] {
   const byPack = new Map<string, PlannedChunk<Use>[]>();
   for (const [row, users] of uses) {
-    const [chunkId, pack, offset, storedLength, rawLength] = must(manifest.chunks[row], 'uses name listed chunks only');
+    const [chunkId, pack, offset, storedLength, rawLength, codec] = must(
+      manifest.chunks[row],
+      'uses name listed chunks only',
+    );
     const packId = must(manifest.packs[pack], 'a checked manifest names listed packs only');
-    const chunk = { chunkId, offset, storedLength, rawLength, uses: users };
+    const chunk = { chunkId, offset, storedLength, rawLength, codec, uses: users };
     const others = byPack.get(packId);
     if (others === undefined) byPack.set(packId, [chunk]);
     else others.push(chunk);

@@ -7,10 +7,10 @@ import type { RestoreResult } from '@dumont/shared/protocol/command.ts';
 import type { SnapshotRef } from '@dumont/shared/protocol/snapshot-record.ts';
 import type { Clock } from '@dumont/shared/util/clock.ts';
 import { DumontError, isDumontError, toDumontError } from '@dumont/shared/util/errors.ts';
-import { decodeChunk } from '../snapshot/chunk-codec.ts';
 import { readManifest } from '../snapshot/manifest-store.ts';
 import { forEachBounded } from '../storage/for-each-bounded.ts';
 import { throwIfAborted, type ObjectStore } from '../storage/object-store.ts';
+import { CodecPool } from '../workers/codec-pool.ts';
 import { loadIgnoreRules } from '../workspace/ignore.ts';
 import { FileTask } from './file-task.ts';
 import { LocalFile } from './local-reuse.ts';
@@ -204,7 +204,8 @@ class Restore {
       await this.#prepareFile(file, existing, expectedLinks);
     });
     const fetches = planFetches(this.#plan.manifest, this.#needed);
-    await forEachBounded(fetches, MAX_FETCHES, (fetch) => this.#fetch(fetch));
+    await using codecs = new CodecPool();
+    await forEachBounded(fetches, MAX_FETCHES, (fetch) => this.#fetch(fetch, codecs));
   }
 
   /** Keeps the file on disk when it is the one, else writes what it can give and notes which chunks are missing. */
@@ -249,7 +250,7 @@ class Restore {
     return true;
   }
 
-  async #fetch(fetch: PlannedFetch<ChunkUse>): Promise<void> {
+  async #fetch(fetch: PlannedFetch<ChunkUse>, codecs: CodecPool): Promise<void> {
     const { store, clock, signal } = this.#options;
     throwIfAborted(signal);
     const begunMs = clock.monotonicMs();
@@ -261,13 +262,13 @@ class Restore {
     });
     this.counts.bytesFetched += bytes.length;
     this.counts.downloadMs += clock.monotonicMs() - begunMs;
-    for (const { offset, storedLength, chunkId, rawLength, uses } of fetch.chunks) {
+    for (const chunk of fetch.chunks) {
       const decodeMs = clock.monotonicMs();
-      const start = offset - fetch.offset;
-      const raw = await decodeChunk(bytes.subarray(start, start + storedLength), chunkId, rawLength);
+      const start = chunk.offset - fetch.offset;
+      const raw = await codecs.decode(bytes.subarray(start, start + chunk.storedLength), chunk);
       this.counts.decompressMs += clock.monotonicMs() - decodeMs;
       this.counts.chunksFetched += 1;
-      for (const use of uses) await this.#write(use.task, raw, use.offset);
+      for (const use of chunk.uses) await this.#write(use.task, raw, use.offset);
     }
   }
 

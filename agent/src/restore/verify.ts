@@ -3,10 +3,10 @@ import type { Manifest } from '@dumont/shared/format/manifest.ts';
 import { packKey } from '@dumont/shared/format/layout.ts';
 import type { SnapshotRef } from '@dumont/shared/protocol/snapshot-record.ts';
 import { DumontError, isDumontError } from '@dumont/shared/util/errors.ts';
-import { decodeChunk } from '../snapshot/chunk-codec.ts';
 import { readManifest } from '../snapshot/manifest-store.ts';
 import { forEachBounded } from '../storage/for-each-bounded.ts';
 import { throwIfAborted, type ObjectStore } from '../storage/object-store.ts';
+import { CodecPool } from '../workers/codec-pool.ts';
 import { planFetches, type PlannedFetch } from './plan.ts';
 
 /** Requests at once. */
@@ -87,10 +87,13 @@ class Verification {
       const key = packKey(manifest.packs[pack] ?? '');
       try {
         const index = await this.#readIndex(key);
-        for (const [chunkId, , offset, storedLength, rawLength] of rows) {
+        for (const [chunkId, , offset, storedLength, rawLength, codec] of rows) {
           const entry = index.get(chunkId);
           const agrees =
-            entry?.offset === offset && entry.storedLength === storedLength && entry.rawLength === rawLength;
+            entry?.offset === offset &&
+            entry.storedLength === storedLength &&
+            entry.rawLength === rawLength &&
+            entry.codec === codec;
           if (!agrees) this.note(new DumontError('CORRUPT', `${key} does not hold chunk ${chunkId} where it should`));
         }
       } catch (error) {
@@ -104,14 +107,15 @@ class Verification {
     const fetches = planFetches<never>(manifest, every);
     const totalBytes = fetches.reduce((sum, fetch) => sum + fetch.length, 0);
     let doneBytes = 0;
+    await using codecs = new CodecPool();
     await forEachBounded(fetches, MAX_FETCHES, async (fetch) => {
-      await this.#checkFetch(fetch);
+      await this.#checkFetch(fetch, codecs);
       doneBytes += fetch.length;
       this.#options.onProgress?.({ doneBytes, totalBytes });
     });
   }
 
-  async #checkFetch(fetch: PlannedFetch<never>): Promise<void> {
+  async #checkFetch(fetch: PlannedFetch<never>, codecs: CodecPool): Promise<void> {
     const { store, signal } = this.#options;
     throwIfAborted(signal);
     const key = packKey(fetch.packId);
@@ -126,7 +130,7 @@ class Verification {
     for (const chunk of fetch.chunks) {
       const start = chunk.offset - fetch.offset;
       try {
-        await decodeChunk(bytes.subarray(start, start + chunk.storedLength), chunk.chunkId, chunk.rawLength);
+        await codecs.decode(bytes.subarray(start, start + chunk.storedLength), chunk);
       } catch (error) {
         if (!isDumontError(error, 'CORRUPT')) throw error;
         this.note(new DumontError('CORRUPT', `${key}: chunk ${chunk.chunkId}: ${error.message}`));

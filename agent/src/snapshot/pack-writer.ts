@@ -2,7 +2,8 @@ import { encodePackIndex, PACK_TARGET_BYTES, type PackIndexEntry } from '@dumont
 import { packKey } from '@dumont/shared/format/layout.ts';
 import { assert } from '@dumont/shared/util/assert.ts';
 import type { ObjectStore } from '../storage/object-store.ts';
-import { encodeChunk, hashHex } from './chunk-codec.ts';
+import type { CodecPool } from '../workers/codec-pool.ts';
+import { hashHex } from './chunk-codec.ts';
 
 /** Packs on their way at once; with the one being filled, at most 128 MiB and a few chunks are in memory. */
 const MAX_UPLOADS = 3;
@@ -16,6 +17,7 @@ export interface ChunkLocation extends PackIndexEntry {
 
 export interface PackWriterOptions {
   readonly store: ObjectStore;
+  readonly codecs: CodecPool;
   /** True for chunks the store holds already. */
   readonly isKnown: (chunkId: string) => boolean;
   readonly signal?: AbortSignal | undefined;
@@ -64,7 +66,7 @@ export class PackWriter implements AsyncDisposable {
     if (this.#claimed.has(chunkId) || this.#options.isKnown(chunkId)) return;
     this.#claimed.add(chunkId);
     const rawLength = raw.length;
-    const { frame, codec } = await encodeChunk(raw);
+    const { frame, codec } = await this.#options.codecs.encode(raw);
     await this.#makeRoom();
     this.#index.push({ chunkId, offset: this.#framesLength, storedLength: frame.length, rawLength, codec });
     this.#frames.push(frame);

@@ -6,6 +6,7 @@ import type { Clock } from '@dumont/shared/util/clock.ts';
 import type { CallOptions, ObjectStore } from '../storage/object-store.ts';
 import { throwIfAborted } from '../storage/object-store.ts';
 import { loadIgnoreRules } from '../workspace/ignore.ts';
+import { CodecPool } from '../workers/codec-pool.ts';
 import { scanWorkspace, type SkippedPath } from '../workspace/scan.ts';
 import { buildTables, equalsParent, isSameTime } from './draft.ts';
 import { LoadedManifest } from './loaded-manifest.ts';
@@ -96,7 +97,8 @@ export class Snapshotter {
 
     const known = [...this.#loaded.values()];
     const isKnown = (chunkId: string) => known.some((one) => one.locations.has(chunkId));
-    await using packs = new PackWriter({ store, isKnown, signal });
+    await using codecs = new CodecPool();
+    await using packs = new PackWriter({ store, codecs, isKnown, signal });
     const onChunk = (chunkId: string, raw: Uint8Array) => packs.add(chunkId, raw);
     const cache = this.#cache;
     const tree = await readTree({ root, scan, parent, cache, clock, isStored: isKnown, onChunk, onProgress, signal });

@@ -1,14 +1,15 @@
 import { assert } from '../util/assert.ts';
 import { DumontError } from '../util/errors.ts';
+import { MAX_PLANES_BLOCKS, PLANES_HEADER_BYTES } from './planes.ts';
 import { xxh32 } from './xxh32.ts';
 
-/**
- * Most raw bytes in one frame: the largest block of the LZ4 frame format, so that one frame is one block and decodes
- * without state.
- */
+/** Most raw bytes of a chunk: the largest block of the LZ4 frame format, so that a chunk not in planes is one block. */
 export const MAX_FRAME_RAW_BYTES = 4 * 1024 * 1024;
 
-/** Bytes a frame adds around its block: header 15, block size 4, end mark 4, content checksum 4. */
+/** Most bytes a frame unpacks to: a chunk in planes has their header before it. */
+const MAX_FRAME_CONTENT_BYTES = MAX_FRAME_RAW_BYTES + PLANES_HEADER_BYTES;
+
+/** Bytes a frame of one block adds around it: header 15, block size 4, end mark 4, content checksum 4. */
 export const FRAME_OVERHEAD_BYTES = 27;
 
 const MAGIC = 0x184d2204;
@@ -17,45 +18,74 @@ const FLAGS = 0x6c;
 /** Largest block 4 MiB. */
 const BLOCK_DESCRIPTOR = 0x70;
 const HEADER_BYTES = 15;
+const BLOCK_SIZE_BYTES = 4;
+/** End mark and content checksum. */
+const FOOTER_BYTES = 8;
 const STORED_BIT = 0x8000_0000;
 
-/** One frame taken apart; `block` is a view into the bytes given. */
-export interface ParsedFrame {
-  readonly rawLength: number;
-  readonly block: Uint8Array;
-  /** The block holds the raw bytes themselves. */
+/** One block of a frame. */
+export interface FrameBlock {
+  readonly bytes: Uint8Array;
+  /** It holds the raw bytes themselves, not an LZ4 block. */
   readonly stored: boolean;
+}
+
+/** What goes into a frame. */
+export interface FrameParts {
+  /** Bytes all blocks unpack to. */
+  readonly contentLength: number;
+  /** XXH32 of what all blocks unpack to. */
+  readonly contentChecksum: number;
+  /** 1 to {@link MAX_PLANES_BLOCKS}; none is empty. */
+  readonly blocks: readonly FrameBlock[];
+}
+
+/** One frame taken apart; `blocks` are views into the bytes given. */
+export interface ParsedFrame extends FrameParts {
   /** Bytes from the frame's magic to its checksum. */
   readonly frameLength: number;
 }
 
 /**
- * Frames one block as the LZ4 frame format wants it (spec 1.6.4, github.com/lz4/lz4, doc/lz4_Frame_format.md), with
+ * Frames blocks as the LZ4 frame format wants it (spec 1.6.4, github.com/lz4/lz4, doc/lz4_Frame_format.md), with
  * content size and content checksum, so that the `lz4` command verifies it.
- * @param raw 1 to {@link MAX_FRAME_RAW_BYTES} bytes
- * @param block `raw` as an LZ4 block; null, or a block that is not smaller, stores `raw` itself
  */
-export function writeFrame(raw: Uint8Array, block: Uint8Array | null): Uint8Array {
-  assert(raw.length >= 1 && raw.length <= MAX_FRAME_RAW_BYTES, 'a frame holds 1 byte to 4 MiB');
-  const stored = block === null || block.length >= raw.length;
-  const body = stored ? raw : block;
-  const frame = new Uint8Array(body.length + FRAME_OVERHEAD_BYTES);
-  const view = new DataView(frame.buffer);
-  view.setUint32(0, MAGIC, true);
-  view.setUint8(4, FLAGS);
-  view.setUint8(5, BLOCK_DESCRIPTOR);
-  view.setBigUint64(6, BigInt(raw.length), true);
-  view.setUint8(14, headerChecksum(frame));
-  view.setUint32(HEADER_BYTES, (body.length | (stored ? STORED_BIT : 0)) >>> 0, true);
-  frame.set(body, HEADER_BYTES + 4);
-  view.setUint32(frame.length - 8, 0, true);
-  view.setUint32(frame.length - 4, xxh32(raw), true);
+export function joinFrame({ contentLength, contentChecksum, blocks }: FrameParts): Uint8Array {
+  assert(contentLength >= 1 && contentLength <= MAX_FRAME_CONTENT_BYTES, 'a frame holds 1 byte to 4 MiB and a header');
+  assert(blocks.length >= 1 && blocks.length <= MAX_PLANES_BLOCKS, 'a frame has a block for each plane at most');
+  const length = blocks.reduce((sum, { bytes }) => sum + BLOCK_SIZE_BYTES + bytes.length, HEADER_BYTES + FOOTER_BYTES);
+  const frame = Buffer.allocUnsafeSlow(length);
+  frame.writeUInt32LE(MAGIC, 0);
+  frame.writeUInt8(FLAGS, 4);
+  frame.writeUInt8(BLOCK_DESCRIPTOR, 5);
+  frame.writeBigUInt64LE(BigInt(contentLength), 6);
+  frame.writeUInt8(headerChecksum(frame), 14);
+  let at = HEADER_BYTES;
+  for (const { bytes, stored } of blocks) {
+    assert(bytes.length >= 1 && bytes.length <= MAX_FRAME_RAW_BYTES, 'a block holds 1 byte to 4 MiB');
+    at = frame.writeUInt32LE((bytes.length | (stored ? STORED_BIT : 0)) >>> 0, at);
+    frame.set(bytes, at);
+    at += bytes.length;
+  }
+  frame.writeUInt32LE(0, at);
+  frame.writeUInt32LE(contentChecksum, at + 4);
   return frame;
 }
 
 /**
- * Takes the frame at the start of `bytes` apart. Reads only what {@link writeFrame} writes; the content checksum is left
- * to the caller, who compares a 256-bit hash.
+ * A frame of one block.
+ * @param raw 1 to {@link MAX_FRAME_RAW_BYTES} bytes
+ * @param block `raw` as an LZ4 block; null, or a block that is not smaller, stores `raw` itself
+ */
+export function writeFrame(raw: Uint8Array, block: Uint8Array | null): Uint8Array {
+  const stored = block === null || block.length >= raw.length;
+  const blocks = [{ bytes: stored ? raw : block, stored }];
+  return joinFrame({ contentLength: raw.length, contentChecksum: xxh32(raw), blocks });
+}
+
+/**
+ * Takes the frame at the start of `bytes` apart. Reads only what {@link joinFrame} writes; the content checksum is left
+ * to the caller, who compares a 256-bit hash, and so is what a block unpacks to.
  * @throws {DumontError} CORRUPT when it is no such frame or is cut short
  */
 export function parseFrame(bytes: Uint8Array): ParsedFrame {
@@ -64,17 +94,41 @@ export function parseFrame(bytes: Uint8Array): ParsedFrame {
   if (view.getUint32(0, true) !== MAGIC) throw corrupt('it has another magic number');
   if (view.getUint8(4) !== FLAGS || view.getUint8(5) !== BLOCK_DESCRIPTOR) throw corrupt('it has another descriptor');
   if (view.getUint8(14) !== headerChecksum(bytes)) throw corrupt('its header checksum is wrong');
-  const rawLength = view.getBigUint64(6, true);
-  if (rawLength < 1n || rawLength > BigInt(MAX_FRAME_RAW_BYTES)) throw corrupt('its content size is out of range');
-  const word = view.getUint32(HEADER_BYTES, true);
-  const stored = word >= STORED_BIT;
-  const blockLength = stored ? word - STORED_BIT : word;
-  const frameLength = blockLength + FRAME_OVERHEAD_BYTES;
-  if (frameLength > bytes.length) throw corrupt('its block is cut short');
-  if (stored && blockLength !== Number(rawLength)) throw corrupt('its stored block has another size than it says');
-  if (view.getUint32(frameLength - 8, true) !== 0) throw corrupt('its end mark is missing');
-  const start = HEADER_BYTES + 4;
-  return { rawLength: Number(rawLength), block: bytes.subarray(start, start + blockLength), stored, frameLength };
+  const size = view.getBigUint64(6, true);
+  if (size < 1n || size > BigInt(MAX_FRAME_CONTENT_BYTES)) throw corrupt('its content size is out of range');
+  const contentLength = Number(size);
+  const { blocks, end } = parseBlocks(bytes, view);
+  const [first] = blocks;
+  if (first === undefined) throw corrupt('it has no block');
+  if (blocks.length === 1 && first.stored && first.bytes.length !== contentLength) {
+    throw corrupt('its stored block has another size than it says');
+  }
+  return { contentLength, contentChecksum: view.getUint32(end, true), blocks, frameLength: end + 4 };
+}
+
+/** The block of a frame that has one. @throws {DumontError} CORRUPT when it has more */
+export function onlyBlock({ blocks }: ParsedFrame): FrameBlock {
+  const [block, another] = blocks;
+  if (block === undefined || another !== undefined) throw corrupt('it has more blocks than one');
+  return block;
+}
+
+/** @returns `end`, where the content checksum lies, all four bytes of it inside `bytes` */
+function parseBlocks(bytes: Uint8Array, view: DataView): { readonly blocks: readonly FrameBlock[]; end: number } {
+  const blocks: FrameBlock[] = [];
+  for (let at = HEADER_BYTES; ;) {
+    if (at + FOOTER_BYTES > bytes.length) throw corrupt('a block is cut short');
+    const word = view.getUint32(at, true);
+    at += BLOCK_SIZE_BYTES;
+    if (word === 0) return { blocks, end: at };
+    const stored = word >= STORED_BIT;
+    const length = stored ? word - STORED_BIT : word;
+    if (length < 1 || length > MAX_FRAME_RAW_BYTES) throw corrupt('the size of a block is out of range');
+    if (blocks.length === MAX_PLANES_BLOCKS) throw corrupt('it has too many blocks');
+    if (at + length > bytes.length) throw corrupt('a block is cut short');
+    blocks.push({ bytes: bytes.subarray(at, at + length), stored });
+    at += length;
+  }
 }
 
 /** Second byte of the XXH32 of the descriptor. */

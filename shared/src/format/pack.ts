@@ -18,8 +18,8 @@ export const MAX_PACK_BYTES = 128 * 1024 * 1024;
 /** Length of the trailer at the very end of a pack, which locates its index. */
 export const PACK_TRAILER_BYTES = 16;
 
-/** How a chunk lies in its frame. */
-export const CODECS = ['stored', 'lz4'] as const;
+/** How a chunk lies in its frame: as it is, as one LZ4 block, or taken apart as planes.ts says. A code is the row here. */
+export const CODECS = ['stored', 'lz4', 'planes'] as const;
 export type Codec = (typeof CODECS)[number];
 
 /** Where one chunk lies in a pack. */

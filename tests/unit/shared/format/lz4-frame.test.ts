@@ -16,9 +16,16 @@ test('xxh32 gives the published values', () => {
 
 test('a frame gives back its block, stored or not', () => {
   const raw = Buffer.from('some raw bytes');
-  expect(parseFrame(writeFrame(raw, null))).toMatchObject({ stored: true, rawLength: 14, block: new Uint8Array(raw) });
+  expect(parseFrame(writeFrame(raw, null))).toMatchObject({
+    contentLength: 14,
+    blocks: [{ stored: true, bytes: raw }],
+  });
   const block = Buffer.from('short');
-  expect(parseFrame(writeFrame(raw, block))).toMatchObject({ stored: false, rawLength: 14, frameLength: 32 });
+  expect(parseFrame(writeFrame(raw, block))).toMatchObject({
+    contentLength: 14,
+    blocks: [{ stored: false }],
+    frameLength: 32,
+  });
   expect(writeFrame(raw, Buffer.alloc(99)).length).toBe(raw.length + FRAME_OVERHEAD_BYTES);
 });
 
