@@ -1,6 +1,6 @@
 #!/usr/bin/env node
 import { mkdtemp, rm } from 'node:fs/promises';
-import { tmpdir, userInfo } from 'node:os';
+import { homedir, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { runMain } from '@dumont/shared/node/lifecycle.ts';
 import { LOG_LEVELS, createLogger } from '@dumont/shared/node/logger.ts';
@@ -42,7 +42,7 @@ async function runScenario(options: DemoOptions, signal: AbortSignal): Promise<n
     await DemoSession.start({ dataDirectory, port: options.port ?? 0, log: demoLogger(), signal }),
   );
   const stories = new AbortController();
-  const story = tellStory(session, say, AbortSignal.any([signal, stories.signal]));
+  const story = tellStory(session, say, { after: 0, signal: AbortSignal.any([signal, stories.signal]) });
   try {
     const staging = join(dataDirectory, 'staging');
     const report = await runSpotLoss({
@@ -68,7 +68,7 @@ async function runScenario(options: DemoOptions, signal: AbortSignal): Promise<n
 
 /** Runs until Ctrl-C; an earlier run that was cut short is taken up where it was. */
 async function runInteractive(options: DemoOptions, signal: AbortSignal): Promise<number> {
-  const dataDirectory = options.dataDirectory ?? join(tmpdir(), `dumont-demo-${userInfo().uid}`);
+  const dataDirectory = options.dataDirectory ?? join(homedir(), '.dumont-demo');
   const say = narratorTo(process.stdout, systemClock.monotonicMs());
   say('starting a control plane and a market of machines on this computer');
   await using stack = new AsyncDisposableStack();
@@ -84,17 +84,19 @@ async function runInteractive(options: DemoOptions, signal: AbortSignal): Promis
   await writeConnectionFile(connectionFile, connection);
   stack.defer(() => removeConnectionFile(connectionFile, connection));
   const stories = new AbortController();
-  const story = tellStory(session, say, stories.signal);
+  const known = await session.existing();
+  // What an earlier run lived through is history; only what follows is told.
+  const story = tellStory(session, say, { after: known === undefined ? 0 : undefined, signal: stories.signal });
   try {
     say(`control plane at ${url}, data in ${dataDirectory}`);
-    const known = await session.existing();
     if (known === undefined) {
       const { operationId } = await session.provision(options.workspace, join(dataDirectory, 'staging'));
       await session.finished(operationId, signal);
     } else {
-      say(`taking up the workspace ${known.name} of an earlier run`);
+      const unused = options.workspace === undefined ? '' : '; --workspace is not used';
+      say(`taking up the workspace ${known.name} of an earlier run${unused}`);
     }
-    process.stdout.write(whatToTry(session));
+    process.stdout.write(whatToTry(session, options));
     if (!signal.aborted) await new Promise((resolve) => signal.addEventListener('abort', resolve, { once: true }));
     return 0;
   } catch (error) {
@@ -117,10 +119,14 @@ function narratorTo(stream: NodeJS.WritableStream, startMs: number): (line: stri
 }
 
 /** Tells what happens until the signal; a stream that breaks off only ends the story. */
-async function tellStory(session: DemoSession, say: (line: string) => void, signal: AbortSignal): Promise<void> {
+async function tellStory(
+  session: DemoSession,
+  say: (line: string) => void,
+  { after, signal }: { readonly after: number | undefined; readonly signal: AbortSignal },
+): Promise<void> {
   const narrator = new Narrator();
   try {
-    for await (const event of session.client.events({ after: 0, signal })) {
+    for await (const event of session.client.events({ after, signal })) {
       const line = narrator.tell(event);
       if (line !== undefined) say(line);
     }
@@ -135,7 +141,8 @@ function demoLogger() {
   return createLogger('demo', asked ?? 'error');
 }
 
-function whatToTry(session: DemoSession): string {
+function whatToTry(session: DemoSession, options: DemoOptions): string {
+  const leaves = options.dataDirectory === undefined ? ' and removes its data' : '';
   return `
 The workspace "${DEMO_WORKSPACE}" is protected: a job trains in it, and every change is
 snapshotted. Try, in another terminal, in this folder:
@@ -149,7 +156,7 @@ snapshotted. Try, in another terminal, in this folder:
 
 The job writes ${TRAINING_FOLDER}/logs/train.log on the machine's disk, in a folder below
 ${session.dataDirectory}/machines
-Ctrl-C ends the demo, destroys its machines and removes its data.
+Ctrl-C ends the demo, destroys its machines${leaves}.
 
 `;
 }
