@@ -120,6 +120,8 @@ interface MachineProcess {
   readonly pid: number;
   readonly ref: string;
   readonly commandLine: string;
+  /** Names of its folders, which tell whose it is, are in here. */
+  readonly environment: string;
 }
 
 /** Every live process of any local machine on this computer. */
@@ -135,7 +137,7 @@ async function describeProcess(pid: number): Promise<MachineProcess | null> {
     const ref = new RegExp(`(?:^|\\0)${MACHINE_REF_VARIABLE}=([^\\0]*)`).exec(environment)?.[1];
     if (ref === undefined) return null;
     const commandLine = (await readFile(`/proc/${pid}/cmdline`, 'latin1')).replaceAll('\0', ' ');
-    return { pid, ref, commandLine };
+    return { pid, ref, commandLine, environment };
   } catch {
     // Gone since, or not ours to read.
     return null;
