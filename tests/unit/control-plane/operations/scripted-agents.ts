@@ -53,8 +53,9 @@ export class ScriptedAgents {
     });
   }
 
+  /** As the hub: an absent agent hears it in its next welcome. */
   assign(instanceId: InstanceId, assignment: Assignment): void {
-    this.assignments.set(instanceId, assignment);
+    if (this.#connected.has(instanceId)) this.assignments.set(instanceId, assignment);
   }
 
   async run(
