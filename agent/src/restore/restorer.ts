@@ -8,6 +8,7 @@ import type { SnapshotRef } from '@dumont/shared/protocol/snapshot-record.ts';
 import type { Clock } from '@dumont/shared/util/clock.ts';
 import { DumontError, isDumontError, toDumontError } from '@dumont/shared/util/errors.ts';
 import { readManifest } from '../snapshot/manifest-store.ts';
+import type { StoreSecrets } from '../snapshot/seal.ts';
 import { forEachBounded } from '../storage/for-each-bounded.ts';
 import { throwIfAborted, type ObjectStore } from '../storage/object-store.ts';
 import { CodecPool } from '../workers/codec-pool.ts';
@@ -41,6 +42,8 @@ export interface RestoreOptions {
   readonly deleteExtra: boolean;
   /** Called for every chunk and file; throttling is the caller's. */
   readonly onProgress?: ((progress: RestoreProgress) => void) | undefined;
+  /** Keys of an encrypted store. */
+  readonly secrets?: StoreSecrets | null | undefined;
   readonly signal?: AbortSignal | undefined;
 }
 
@@ -204,7 +207,7 @@ class Restore {
       await this.#prepareFile(file, existing, expectedLinks);
     });
     const fetches = planFetches(this.#plan.manifest, this.#needed);
-    await using codecs = new CodecPool();
+    await using codecs = new CodecPool({ secrets: this.#options.secrets ?? null, effort: 'fast' });
     await forEachBounded(fetches, MAX_FETCHES, (fetch) => this.#fetch(fetch, codecs));
   }
 

@@ -4,6 +4,7 @@ import { packKey } from '@dumont/shared/format/layout.ts';
 import type { SnapshotRef } from '@dumont/shared/protocol/snapshot-record.ts';
 import { DumontError, isDumontError } from '@dumont/shared/util/errors.ts';
 import { readManifest } from '../snapshot/manifest-store.ts';
+import type { StoreSecrets } from '../snapshot/seal.ts';
 import { forEachBounded } from '../storage/for-each-bounded.ts';
 import { throwIfAborted, type ObjectStore } from '../storage/object-store.ts';
 import { CodecPool } from '../workers/codec-pool.ts';
@@ -20,6 +21,8 @@ export interface VerifyOptions {
   /** Fetch and check every chunk too, not only that its pack holds it. */
   readonly readData: boolean;
   readonly onProgress?: ((done: { readonly doneBytes: number; readonly totalBytes: number }) => void) | undefined;
+  /** Keys of an encrypted store. */
+  readonly secrets?: StoreSecrets | null | undefined;
   readonly signal?: AbortSignal | undefined;
 }
 
@@ -107,7 +110,7 @@ class Verification {
     const fetches = planFetches<never>(manifest, every);
     const totalBytes = fetches.reduce((sum, fetch) => sum + fetch.length, 0);
     let doneBytes = 0;
-    await using codecs = new CodecPool();
+    await using codecs = new CodecPool({ secrets: this.#options.secrets ?? null, effort: 'fast' });
     await forEachBounded(fetches, MAX_FETCHES, async (fetch) => {
       await this.#checkFetch(fetch, codecs);
       doneBytes += fetch.length;
@@ -148,7 +151,7 @@ class Verification {
     const range = decodePackTrailer(trailer, found.sizeBytes);
     const bytes = range.length === 0 ? new Uint8Array() : await store.get(key, { range, signal });
     this.#bytesRead += trailer.length + bytes.length;
-    return new Map(decodePackIndex(bytes).map((entry) => [entry.chunkId, entry]));
+    return new Map(decodePackIndex(bytes, range).map((entry) => [entry.chunkId, entry]));
   }
 }
 

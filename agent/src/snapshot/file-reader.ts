@@ -6,7 +6,6 @@ import { throwIfAborted } from '../storage/object-store.ts';
 import { isWithinTick, sameFileState, type FileState } from '../workspace/scan.ts';
 import type { ByteSource } from './byte-source.ts';
 import type { CutWindow } from './cdc/cut-window.ts';
-import { hashHex } from './chunk-codec.ts';
 import { cutChunks } from './chunker.ts';
 import { findTensors, planSegments } from './tensor-layout.ts';
 
@@ -15,6 +14,8 @@ const MAX_TRIES = 3;
 
 export interface ReadFileOptions {
   readonly clock: Clock;
+  /** The id of a chunk. */
+  readonly toId: (raw: Uint8Array) => string;
   /** Overwritten; nobody else may use it meanwhile. */
   readonly window: CutWindow;
   /** Takes each chunk before the next is read; the buffer is reused afterwards. */
@@ -27,6 +28,8 @@ export type FileRead =
       readonly kind: 'read';
       readonly sizeBytes: number;
       readonly chunkIds: readonly string[];
+      /** Parts without data, offset and length, ascending; the chunks hold all the rest. */
+      readonly holes?: readonly (readonly [offset: number, length: number])[];
       readonly state: FileState;
       /** No write can have happened since `state` without changing it: the file need not be read again while it holds. */
       readonly settled: boolean;
@@ -98,7 +101,7 @@ async function readUntilConsistent(file: FileHandle, options: ReadFileOptions): 
 
 /** Null when the file ended before `sizeBytes`. */
 async function readPass(file: FileHandle, sizeBytes: number, options: ReadFileOptions): Promise<string[] | null> {
-  const { window, onChunk, signal } = options;
+  const { window, toId, onChunk, signal } = options;
   const source: ByteSource = {
     sizeBytes,
     read: async (into, offset) => (await file.read(into, 0, into.length, offset)).bytesRead,
@@ -108,7 +111,7 @@ async function readPass(file: FileHandle, sizeBytes: number, options: ReadFileOp
   let doneBytes = 0;
   for await (const { raw } of cutChunks(source, segments, window)) {
     throwIfAborted(signal);
-    const chunkId = hashHex(raw);
+    const chunkId = toId(raw);
     chunkIds.push(chunkId);
     doneBytes += raw.length;
     await onChunk(chunkId, raw);

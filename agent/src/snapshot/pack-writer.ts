@@ -1,9 +1,8 @@
+import { randomBytes } from 'node:crypto';
 import { encodePackIndex, PACK_TARGET_BYTES, type PackIndexEntry } from '@dumont/shared/format/pack.ts';
 import { packKey } from '@dumont/shared/format/layout.ts';
-import { assert } from '@dumont/shared/util/assert.ts';
 import type { ObjectStore } from '../storage/object-store.ts';
 import type { CodecPool } from '../workers/codec-pool.ts';
-import { hashHex } from './chunk-codec.ts';
 
 /** Packs on their way at once; with the one being filled, at most 128 MiB and a few chunks are in memory. */
 const MAX_UPLOADS = 3;
@@ -13,6 +12,8 @@ const BUFFER_BYTES = PACK_TARGET_BYTES + 5 * 1024 * 1024;
 /** Where a chunk's frame lies. */
 export interface ChunkLocation extends PackIndexEntry {
   readonly packId: string;
+  /** For codec `delta`: where the chunk lies that it is the difference to. */
+  readonly base?: ChunkLocation | undefined;
 }
 
 export interface PackWriterOptions {
@@ -20,6 +21,7 @@ export interface PackWriterOptions {
   readonly codecs: CodecPool;
   /** True for chunks the store holds already. */
   readonly isKnown: (chunkId: string) => boolean;
+  readonly onPackStored?: ((packId: string, entries: readonly PackIndexEntry[]) => void) | undefined;
   readonly signal?: AbortSignal | undefined;
 }
 
@@ -35,6 +37,8 @@ export class PackWriter implements AsyncDisposable {
   readonly #uploads = new Set<Promise<void>>();
   /** Buffers of packs already stored, used again: fresh memory costs more than filling it. At most {@link MAX_UPLOADS}. */
   readonly #spares: Buffer[] = [];
+  /** Drawn before the pack is filled, so that a chunk's place is known at once. */
+  #packId = newPackId();
   #frames: Uint8Array[] = [];
   #index: PackIndexEntry[] = [];
   #framesLength = 0;
@@ -46,7 +50,7 @@ export class PackWriter implements AsyncDisposable {
     this.#options = options;
   }
 
-  /** Chunks written so far, by id; complete after {@link finish}. */
+  /** Chunks written so far, by id; stored for good after {@link finish}. */
   get located(): ReadonlyMap<string, ChunkLocation> {
     return this.#located;
   }
@@ -68,7 +72,9 @@ export class PackWriter implements AsyncDisposable {
     const rawLength = raw.length;
     const { frame, codec } = await this.#options.codecs.encode(raw);
     await this.#makeRoom();
-    this.#index.push({ chunkId, offset: this.#framesLength, storedLength: frame.length, rawLength, codec });
+    const entry = { chunkId, offset: this.#framesLength, storedLength: frame.length, rawLength, codec };
+    this.#index.push(entry);
+    this.#located.set(chunkId, { ...entry, packId: this.#packId });
     this.#frames.push(frame);
     this.#framesLength += frame.length;
     this.#newBytes += rawLength;
@@ -105,11 +111,12 @@ export class PackWriter implements AsyncDisposable {
       packLength += part.length;
     }
     const pack = buffer.subarray(0, packLength);
-    const packId = hashHex(pack);
+    const packId = this.#packId;
+    this.#packId = newPackId();
     this.#frames = [];
     this.#index = [];
     this.#framesLength = 0;
-    const { store, signal } = this.#options;
+    const { store, signal, onPackStored } = this.#options;
     const signals = signal === undefined ? [this.#cancel.signal] : [this.#cancel.signal, signal];
     const upload = store
       .put(packKey(packId), pack, { ifAbsent: true, signal: AbortSignal.any(signals) })
@@ -117,10 +124,7 @@ export class PackWriter implements AsyncDisposable {
         () => {
           this.#storedBytes += pack.length;
           if (buffer.length === BUFFER_BYTES) this.#spares.push(buffer);
-          for (const entry of entries) {
-            assert(!this.#located.has(entry.chunkId), 'a chunk is packed once');
-            this.#located.set(entry.chunkId, { ...entry, packId });
-          }
+          onPackStored?.(packId, entries);
         },
         (error: unknown) => {
           this.#failure ??= { error };
@@ -138,4 +142,9 @@ export class PackWriter implements AsyncDisposable {
   #throwFailure(): void {
     if (this.#failure !== undefined) throw this.#failure.error;
   }
+}
+
+/** 128 random bits: no id ever comes back, not even for the same bytes. */
+function newPackId(): string {
+  return randomBytes(16).toString('hex');
 }

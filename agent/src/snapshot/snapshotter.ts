@@ -6,19 +6,21 @@ import type { Clock } from '@dumont/shared/util/clock.ts';
 import type { CallOptions, ObjectStore } from '../storage/object-store.ts';
 import { throwIfAborted } from '../storage/object-store.ts';
 import { loadIgnoreRules } from '../workspace/ignore.ts';
-import { CodecPool } from '../workers/codec-pool.ts';
 import { scanWorkspace, type SkippedPath } from '../workspace/scan.ts';
 import { buildTables, equalsParent, isSameTime } from './draft.ts';
 import { LoadedManifest } from './loaded-manifest.ts';
 import { readManifest, writeManifest } from './manifest-store.ts';
-import { PackWriter } from './pack-writer.ts';
+import type { CodingOptions } from './planes/chunk-coder.ts';
 import { readTree, type CachedFile, type TreeProgress, type TreeRead } from './tree-reader.ts';
+import { WritePipeline } from './write-pipeline.ts';
 
 /** Manifests kept in memory: the parent and the last one made, which differ after a refused commit. */
 const MAX_LOADED = 2;
 /** Limits of the record's list of torn paths. */
 const MAX_TORN_LISTED = 100;
 const MAX_TORN_PATH_LENGTH = 4_096;
+
+const PLAIN: CodingOptions = { secrets: null, effort: 'fast' };
 
 export interface SnapshotterOptions {
   readonly store: ObjectStore;
@@ -29,6 +31,8 @@ export interface SnapshotterOptions {
   readonly writerId: string;
   readonly clock: Clock;
   readonly toolVersion: string;
+  /** How chunks are coded; LZ4 and no encryption when absent. */
+  readonly coding?: CodingOptions | undefined;
 }
 
 export interface CreateOptions {
@@ -97,12 +101,22 @@ export class Snapshotter {
 
     const known = [...this.#loaded.values()];
     const isKnown = (chunkId: string) => known.some((one) => one.locations.has(chunkId));
-    await using codecs = new CodecPool();
-    await using packs = new PackWriter({ store, codecs, isKnown, signal });
-    const onChunk = (chunkId: string, raw: Uint8Array) => packs.add(chunkId, raw);
+    await using pipeline = new WritePipeline({
+      store,
+      coding: this.#options.coding ?? PLAIN,
+      known: {
+        size: known.reduce((sum, one) => sum + one.locations.size, 0),
+        has: isKnown,
+        *ids() {
+          for (const one of known) yield* one.locations.keys();
+        },
+      },
+      clock,
+      signal,
+    });
     const cache = this.#cache;
-    const tree = await readTree({ root, scan, parent, cache, clock, isStored: isKnown, onChunk, onProgress, signal });
-    await packs.finish();
+    const tree = await readTree({ root, scan, parent, cache, pipeline, isStored: isKnown, onProgress, signal });
+    await pipeline.finish();
     throwIfAborted(signal);
     const readMs = clock.monotonicMs();
 
@@ -112,7 +126,7 @@ export class Snapshotter {
       startedAtMs,
       seq: Math.max(parent?.manifest.seq ?? 0, this.#lastSeq) + 1,
       locate: (chunkId) =>
-        packs.located.get(chunkId) ?? known.map((one) => one.locations.get(chunkId)).find((at) => at !== undefined),
+        pipeline.locate(chunkId) ?? known.map((one) => one.locations.get(chunkId)).find((at) => at !== undefined),
     });
     const { ref, storedBytes } = await writeManifest(store, manifest, { signal });
     this.#lastSeq = manifest.seq;
@@ -125,8 +139,8 @@ export class Snapshotter {
       createMs: endedMs - begunMs,
       fileCount: manifest.entries.filter((entry) => entry.type === 'file' || entry.type === 'hardlink').length,
       totalBytes: manifest.entries.reduce((sum, entry) => sum + (entry.type === 'file' ? entry.size : 0), 0),
-      newBytes: packs.newBytes,
-      storedBytes: packs.storedBytes + storedBytes,
+      newBytes: pipeline.newBytes,
+      storedBytes: pipeline.storedBytes + storedBytes,
       tornPaths: tornPaths.slice(0, MAX_TORN_LISTED).map((path) => path.slice(0, MAX_TORN_PATH_LENGTH)),
     };
     const stats: SnapshotStats = {
@@ -134,7 +148,7 @@ export class Snapshotter {
       readMs: readMs - scannedMs,
       manifestMs: endedMs - readMs,
       chunkCount: manifest.chunks.length,
-      newChunkCount: packs.located.size,
+      newChunkCount: pipeline.newChunkCount,
     };
     return { kind: 'created', record, stats, tornPaths, skipped };
   }

@@ -1,6 +1,4 @@
 import { assertNever } from '@dumont/shared/util/assert.ts';
-import type { Clock } from '@dumont/shared/util/clock.ts';
-import { forEachBounded } from '../storage/for-each-bounded.ts';
 import {
   sameFileState,
   type FileState,
@@ -8,13 +6,10 @@ import {
   type ScanResult,
   type SkippedPath,
 } from '../workspace/scan.ts';
-import { CutWindow } from './cdc/cut-window.ts';
 import { draftFromParent, metadataOf, type DraftEntry, type DraftFile } from './draft.ts';
-import { readFileChunks, type FileRead } from './file-reader.ts';
+import type { FileRead } from './file-reader.ts';
 import type { LoadedManifest } from './loaded-manifest.ts';
-
-/** Files read at once, one window of 8 MiB each: covers the latency of a disk without holding much memory. */
-const MAX_READERS = 8;
+import type { WritePipeline } from './write-pipeline.ts';
 
 /** What a file held when it was last read, valid while its state is the same. */
 export interface CachedFile {
@@ -35,10 +30,9 @@ export interface TreeReaderOptions {
   readonly parent: LoadedManifest | null;
   /** By path; read and written. */
   readonly cache: Map<string, CachedFile>;
-  readonly clock: Clock;
+  readonly pipeline: WritePipeline;
   /** True when a chunk need not be read because the store holds it. */
   readonly isStored: (chunkId: string) => boolean;
-  readonly onChunk: (chunkId: string, raw: Uint8Array) => Promise<void>;
   readonly onProgress?: ((progress: TreeProgress) => void) | undefined;
   readonly signal?: AbortSignal | undefined;
 }
@@ -68,11 +62,8 @@ export async function readTree(options: TreeReaderOptions): Promise<TreeRead> {
   }
   const inodes = groupByInode(scan.entries);
   const report = progressReporter(inodes, options.onProgress);
-  const work: Work = { drafts, tornPaths, skipped, idleWindows: [] };
-  await forEachBounded(inodes, MAX_READERS, async (links) => {
-    await readInode(links, options, work);
-    report(links);
-  });
+  const work: Work = { drafts, tornPaths, skipped };
+  await readInodes(inodes, options, { work, report });
   if (parent !== null) drafts.push(...keptFromParent(parent, drafts, skipped));
   forgetMissing(options.cache, drafts);
   return { drafts: drafts.sort((a, b) => (a.path < b.path ? -1 : 1)), tornPaths: tornPaths.sort(), skipped };
@@ -82,8 +73,6 @@ interface Work {
   readonly drafts: DraftEntry[];
   readonly tornPaths: string[];
   readonly skipped: SkippedPath[];
-  /** Windows made so far that no reader has now; at most {@link MAX_READERS}. */
-  readonly idleWindows: CutWindow[];
 }
 
 /** The paths of each regular file, hard links together, ascending. */
@@ -99,39 +88,87 @@ function groupByInode(entries: readonly ScannedEntry[]): readonly (readonly Scan
   return [...groups.values()];
 }
 
+/** An inode whose first `tried` paths are gone. */
+interface InodeToRead {
+  readonly links: readonly ScannedEntry[];
+  readonly tried: number;
+  /** Absolute, of the path to try next. */
+  readonly path: string;
+  readonly sizeBytes: number;
+}
+
 /** The first path that can still be opened becomes the file, the others hard links to it. */
-async function readInode(links: readonly ScannedEntry[], options: TreeReaderOptions, work: Work): Promise<void> {
-  for (const [index, entry] of links.entries()) {
-    const read = await readOne(entry, options, work.idleWindows);
-    if (read.kind === 'vanished') continue;
-    const others = links.slice(index + 1);
-    const draft = draftOf(entry, read, options);
-    if (read.kind === 'read' && read.torn) work.tornPaths.push(entry.path);
-    if (read.kind === 'unreadable') work.skipped.push(...[entry, ...others].map((link) => skip(link, read.reason)));
-    if (draft === null) return;
-    work.drafts.push(draft);
-    for (const other of others) work.drafts.push({ type: 'hardlink', path: other.path, target: entry.path });
-    return;
+async function readInodes(
+  inodes: readonly (readonly ScannedEntry[])[],
+  options: TreeReaderOptions,
+  { work, report }: { readonly work: Work; readonly report: (links: readonly ScannedEntry[]) => void },
+): Promise<void> {
+  const { root, cache, pipeline } = options;
+  const next = (links: readonly ScannedEntry[], tried: number): InodeToRead[] => {
+    const entry = links[tried];
+    if (entry === undefined) return [];
+    return [{ links, tried, path: `${root}/${entry.path}`, sizeBytes: Number(entry.stats.size) }];
+  };
+  let waiting: InodeToRead[] = [];
+  for (const links of inodes) {
+    const known = knownRead(links, options);
+    if (known === null) {
+      waiting.push(...next(links, 0));
+    } else {
+      addRead(links, known, options, work);
+      report(links);
+    }
+  }
+  while (waiting.length > 0) {
+    const vanished: InodeToRead[] = [];
+    await pipeline.readFiles(waiting, ({ links, tried }, read) => {
+      const entry = links[tried];
+      if (entry === undefined) return;
+      remember(cache, entry.path, read);
+      if (read.kind === 'vanished') vanished.push(...next(links, tried + 1));
+      else addRead(links.slice(tried), read, options, work);
+      if (read.kind !== 'vanished' || tried + 1 === links.length) report(links);
+    });
+    waiting = vanished;
   }
 }
 
-async function readOne(entry: ScannedEntry, options: TreeReaderOptions, idleWindows: CutWindow[]): Promise<FileRead> {
-  const known = options.cache.get(entry.path);
-  if (known !== undefined && sameFileState(known.state, entry.stats) && known.chunkIds.every(options.isStored)) {
-    const { state, chunkIds } = known;
-    return { kind: 'read', sizeBytes: Number(state.size), chunkIds, state, settled: true, torn: false };
-  }
-  const { clock, onChunk, signal } = options;
-  const window = idleWindows.pop() ?? new CutWindow();
-  const read = await readFileChunks(`${options.root}/${entry.path}`, { clock, window, onChunk, signal });
-  idleWindows.push(window);
+/** What the cache says of an inode that nobody touched, null when it has to be read. */
+function knownRead(links: readonly ScannedEntry[], options: TreeReaderOptions): ReadFile | null {
+  const [entry] = links;
+  const known = entry === undefined ? undefined : options.cache.get(entry.path);
+  if (entry === undefined || known === undefined || !sameFileState(known.state, entry.stats)) return null;
+  if (!known.chunkIds.every(options.isStored)) return null;
+  const { state, chunkIds } = known;
+  return { kind: 'read', sizeBytes: Number(state.size), chunkIds, state, settled: true, torn: false };
+}
+
+type ReadFile = Extract<FileRead, { kind: 'read' }>;
+
+function remember(cache: Map<string, CachedFile>, path: string, read: FileRead): void {
   if (read.kind === 'read' && read.settled) {
     const { size, mtimeNs, ctimeNs, ino, dev } = read.state;
-    options.cache.set(entry.path, { state: { size, mtimeNs, ctimeNs, ino, dev }, chunkIds: read.chunkIds });
+    cache.set(path, { state: { size, mtimeNs, ctimeNs, ino, dev }, chunkIds: read.chunkIds });
   } else {
-    options.cache.delete(entry.path);
+    cache.delete(path);
   }
-  return read;
+}
+
+/** @param links the path that was read, then its hard links */
+function addRead(
+  links: readonly ScannedEntry[],
+  read: Exclude<FileRead, { kind: 'vanished' }>,
+  options: TreeReaderOptions,
+  work: Work,
+): void {
+  const [entry, ...others] = links;
+  if (entry === undefined) return;
+  const draft = draftOf(entry, read, options);
+  if (read.kind === 'read' && read.torn) work.tornPaths.push(entry.path);
+  if (read.kind === 'unreadable') work.skipped.push(...links.map((link) => skip(link, read.reason)));
+  if (draft === null) return;
+  work.drafts.push(draft);
+  for (const other of others) work.drafts.push({ type: 'hardlink', path: other.path, target: entry.path });
 }
 
 /** Null when there is nothing to put into the snapshot. */

@@ -139,8 +139,8 @@ export class FileStore implements ObjectStore {
       if (name.endsWith('/')) {
         if (key.startsWith(prefix) || prefix.startsWith(key)) yield* this.#walk(key, prefix, signal);
       } else if (key.startsWith(prefix)) {
-        const found = await this.stat(key);
-        if (found !== null) yield { key, sizeBytes: found.sizeBytes };
+        const found = await stat(join(this.#root, key)).catch(() => null);
+        if (found !== null) yield { key, sizeBytes: found.size, modifiedMs: Math.floor(found.mtimeMs) };
       }
     }
   }

@@ -17,6 +17,8 @@ export interface GetOptions extends CallOptions {
 export interface ObjectInfo {
   readonly key: string;
   readonly sizeBytes: number;
+  /** When the store says it was written, Unix ms by the store's clock. */
+  readonly modifiedMs: number;
 }
 
 /**

@@ -26,8 +26,8 @@ export class PrefixStore implements ObjectStore {
   }
 
   async *list(prefix: string, options?: CallOptions): AsyncIterable<ObjectInfo> {
-    for await (const { key, sizeBytes } of this.#inner.list(this.#prefix + prefix, options)) {
-      yield { key: key.slice(this.#prefix.length), sizeBytes };
+    for await (const info of this.#inner.list(this.#prefix + prefix, options)) {
+      yield { ...info, key: info.key.slice(this.#prefix.length) };
     }
   }
 

@@ -145,8 +145,8 @@ export class S3Store implements ObjectStore, AsyncDisposable {
         .catch((error: unknown) => {
           throw s3Failure(error, `listing ${this.#where(prefix)}`, options.signal);
         });
-      for (const { Key: key, Size: sizeBytes } of page.Contents ?? []) {
-        if (key !== undefined) yield { key, sizeBytes: sizeBytes ?? 0 };
+      for (const { Key: key, Size: sizeBytes, LastModified: modified } of page.Contents ?? []) {
+        if (key !== undefined) yield { key, sizeBytes: sizeBytes ?? 0, modifiedMs: modified?.getTime() ?? 0 };
       }
       token = page.IsTruncated === true ? page.NextContinuationToken : undefined;
     } while (token !== undefined);

@@ -2,7 +2,12 @@ import { availableParallelism } from 'node:os';
 import { Worker } from 'node:worker_threads';
 import { assert, must } from '@dumont/shared/util/assert.ts';
 import { DumontError, toDumontError } from '@dumont/shared/util/errors.ts';
-import { ChunkCoder, type EncodedChunk, type ExpectedChunk } from '../snapshot/planes/chunk-coder.ts';
+import {
+  ChunkCoder,
+  type CodingOptions,
+  type EncodedChunk,
+  type ExpectedChunk,
+} from '../snapshot/planes/chunk-coder.ts';
 import type { CodecAnswer, CodecOrder } from './codec-messages.ts';
 
 /** More threads than this would take from the workload what a disk or a network cannot use anyway. */
@@ -16,7 +21,7 @@ const MIN_ORDER_BYTES = 32 * 1024;
 /** So much is done here before threads are started, which costs about as much time: most snapshots are small. */
 const WARM_UP_BYTES = 4 * 1024 * 1024;
 
-export interface CodecPoolOptions {
+export interface CodecPoolOptions extends CodingOptions {
   /** Bytes coded on the calling thread before threads are started; for tests. */
   readonly warmUpBytes?: number;
 }
@@ -26,14 +31,17 @@ export interface CodecPoolOptions {
  * ended; a call that has not is rejected with ABORTED.
  */
 export class CodecPool implements AsyncDisposable {
-  readonly #here = new ChunkCoder();
+  readonly #coding: CodingOptions;
+  readonly #here: ChunkCoder;
   readonly #threads: CodecThread[] = [];
   readonly #waiting: Job[] = [];
   readonly #maxThreads = Math.min(MAX_THREADS, availableParallelism());
   #warmUpBytes: number;
   #isDisposed = false;
 
-  constructor({ warmUpBytes = WARM_UP_BYTES }: CodecPoolOptions = {}) {
+  constructor({ warmUpBytes = WARM_UP_BYTES, secrets, effort }: CodecPoolOptions) {
+    this.#coding = { secrets, effort };
+    this.#here = new ChunkCoder(this.#coding);
     this.#warmUpBytes = warmUpBytes;
   }
 
@@ -98,7 +106,7 @@ export class CodecPool implements AsyncDisposable {
     if (least !== undefined && (least.load === 0 || this.#threads.length === this.#maxThreads)) {
       return least.load < MAX_PER_THREAD ? least : undefined;
     }
-    const thread = new CodecThread(() => this.#dispatch());
+    const thread = new CodecThread(this.#coding, () => this.#dispatch());
     this.#threads.push(thread);
     return thread;
   }
@@ -113,11 +121,12 @@ interface Job {
 
 /** One worker and the orders it has; answers come in the same order. */
 class CodecThread {
-  readonly #worker = new Worker(new URL('./codec-thread.ts', import.meta.url), { name: 'codec' });
+  readonly #worker: Worker;
   readonly #jobs: Job[] = [];
   #failure: DumontError | undefined;
 
-  constructor(onAnswer: () => void) {
+  constructor(coding: CodingOptions, onAnswer: () => void) {
+    this.#worker = new Worker(new URL('./codec-thread.ts', import.meta.url), { name: 'codec', workerData: coding });
     this.#worker.on('message', (answer: CodecAnswer) => {
       must(this.#jobs.shift(), 'an answer has its order').resolve(answer);
       onAnswer();

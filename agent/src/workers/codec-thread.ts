@@ -1,12 +1,12 @@
-import { parentPort } from 'node:worker_threads';
+import { parentPort, workerData } from 'node:worker_threads';
 import { must } from '@dumont/shared/util/assert.ts';
 import { isDumontError } from '@dumont/shared/util/errors.ts';
-import { ChunkCoder } from '../snapshot/planes/chunk-coder.ts';
+import { ChunkCoder, type CodingOptions } from '../snapshot/planes/chunk-coder.ts';
 import type { CodecAnswer, CodecOrder } from './codec-messages.ts';
 
 /** Entry of a codec thread: a {@link ChunkCoder} behind the port of the pool that started it. */
 const port = must(parentPort, 'a codec thread is a worker');
-const coder = new ChunkCoder();
+const coder = new ChunkCoder(workerData as CodingOptions);
 
 port.on('message', (order: CodecOrder) => {
   const answer = follow(order);

@@ -4,10 +4,22 @@ import { assert } from '../util/assert.ts';
 /** Version of everything stored: key layout, packs and manifests. A reader refuses what is newer. */
 export const FORMAT_VERSION = 1;
 
-/** Every pack lies under this prefix, named by the BLAKE3-256 of its bytes. */
-const PACKS_PREFIX = 'packs/';
+/** Every pack lies under this prefix, named by 128 random bits drawn before its first byte is known. */
+export const PACKS_PREFIX = 'packs/';
+/** Tables of which chunk lies in which pack, for writers; rebuildable from the packs. */
+export const INDEX_PREFIX = 'index/';
+/** Writers at work, by the id of the snapshot they make. */
+export const SESSIONS_PREFIX = 'sessions/';
+/** What pruners are about to delete and have deleted. */
+export const PRUNES_PREFIX = 'prunes/';
+/** Sessions a pruner no longer waits for. */
+export const REVOKED_PREFIX = 'revoked/';
+/** Wrapped keys of an encrypted store. */
+export const KEYS_PREFIX = 'keys/';
 
-const HASH_PATTERN = /^[0-9a-f]{64}$/;
+/** Ids of packs, index objects, prunes and keys: 128 random bits. */
+const RANDOM_ID_PATTERN = /^[0-9a-f]{32}$/;
+const SNAPSHOT_ID_PATTERN = /^sn_[0-9a-hjkmnp-tv-z]{20}$/;
 const WRITER_PATTERN = /^[a-z0-9_]{1,64}$/;
 const NAME_PATTERN =
   /^manifests\/(ws_[0-9a-hjkmnp-tv-z]{20})\/(\d{10})-(\d{12})-(sn_[0-9a-hjkmnp-tv-z]{20})-([a-z0-9_]{1,64})$/;
@@ -27,8 +39,43 @@ export interface ManifestName {
 
 /** Key of a pack. */
 export function packKey(packId: string): string {
-  assert(HASH_PATTERN.test(packId), 'a pack id is 64 hexadecimal digits');
-  return `${PACKS_PREFIX}${packId}`;
+  return randomKey(PACKS_PREFIX, packId);
+}
+
+/** Id of a pack from its key; null for any other key. */
+export function parsePackKey(key: string): string | null {
+  return parseRandomKey(PACKS_PREFIX, key);
+}
+
+/** Key of an index object. */
+export function indexKey(indexId: string): string {
+  return randomKey(INDEX_PREFIX, indexId);
+}
+
+/** Id of an index object from its key; null for any other key. */
+export function parseIndexKey(key: string): string | null {
+  return parseRandomKey(INDEX_PREFIX, key);
+}
+
+/** Key of the object that announces the writer of a snapshot. */
+export function sessionKey(snapshotId: SnapshotId): string {
+  return `${SESSIONS_PREFIX}${snapshotId}`;
+}
+
+/** Inverse of {@link sessionKey}; null for any other key. */
+export function parseSessionKey(key: string): SnapshotId | null {
+  const id = key.startsWith(SESSIONS_PREFIX) ? key.slice(SESSIONS_PREFIX.length) : '';
+  return SNAPSHOT_ID_PATTERN.test(id) ? (id as SnapshotId) : null;
+}
+
+function randomKey(prefix: string, id: string): string {
+  assert(RANDOM_ID_PATTERN.test(id), 'the id is 32 hexadecimal digits');
+  return `${prefix}${id}`;
+}
+
+function parseRandomKey(prefix: string, key: string): string | null {
+  const id = key.startsWith(prefix) ? key.slice(prefix.length) : '';
+  return RANDOM_ID_PATTERN.test(id) ? id : null;
 }
 
 /** Where a workspace's manifests lie; keys below it sort by epoch, then by sequence number. */

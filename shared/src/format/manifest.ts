@@ -15,11 +15,24 @@ const MAX_CHUNKS = 4_000_000;
 /** Largest manifest, bytes of JSON: below the longest string of the engine (512 MiB). */
 export const MAX_MANIFEST_BYTES = 448 * 1024 * 1024;
 
+/** Limits of Linux for the attributes of one file: 64 KiB for a value, as many names as fit into 64 KiB. */
+const MAX_XATTRS = 4_096;
+const MAX_XATTR_BASE64 = 87_384;
+/** Holes of one file; a file with more is stored as if the rest were data. */
+export const MAX_HOLES = 100_000;
+
 const hashSchema = z.string().regex(/^[0-9a-f]{64}$/);
+const packIdSchema = z.string().regex(/^[0-9a-f]{32}$/);
 const indexSchema = z.int().min(0).max(MAX_CHUNKS);
 const pathSchema = z.string().min(1).max(4_096);
 /** Nanoseconds since the Unix epoch, decimal, because they do not fit a double. */
 const nanosecondsSchema = z.string().regex(/^-?\d{1,19}$/);
+
+/** Extended attributes: name, value in base64. ACLs are among them. */
+const xattrsSchema = z
+  .array(z.tuple([z.string().min(1).max(255), z.base64().max(MAX_XATTR_BASE64)]))
+  .max(MAX_XATTRS)
+  .optional();
 
 const metadata = {
   /** Relative to the workspace folder, `/` between names. */
@@ -34,9 +47,16 @@ const metadata = {
 const fileEntrySchema = z.object({
   type: z.literal('file'),
   ...metadata,
+  xattrs: xattrsSchema,
   size: countSchema,
-  /** Rows of the chunk table, in file order; their raw lengths add up to `size`. */
+  /** Rows of the chunk table, in file order; their raw lengths and those of the holes add up to `size`. */
   chunks: z.array(indexSchema).max(MAX_CHUNKS),
+  /** Parts without data, which read as zeros: offset and length, ascending, apart from each other. */
+  holes: z
+    .array(z.tuple([countSchema, z.int().min(1)]))
+    .min(1)
+    .max(MAX_HOLES)
+    .optional(),
   /** It changed while it was read and no earlier good version existed: the content may mix two states. */
   torn: z.literal(true).optional(),
 });
@@ -44,7 +64,7 @@ export type FileEntry = z.infer<typeof fileEntrySchema>;
 
 /** Any path other than the first of an inode's; metadata is the first one's. */
 const hardlinkEntrySchema = z.object({ type: z.literal('hardlink'), path: pathSchema, target: pathSchema });
-const dirEntrySchema = z.object({ type: z.literal('dir'), ...metadata });
+const dirEntrySchema = z.object({ type: z.literal('dir'), ...metadata, xattrs: xattrsSchema });
 const symlinkEntrySchema = z.object({ type: z.literal('symlink'), ...metadata, target: z.string().min(1).max(4_096) });
 
 const entrySchema = z.discriminatedUnion('type', [
@@ -55,7 +75,10 @@ const entrySchema = z.discriminatedUnion('type', [
 ]);
 export type Entry = z.infer<typeof entrySchema>;
 
-/** One row of the chunk table: id, row of `packs`, frame offset, frame length, raw length, codec. */
+/**
+ * One row of the chunk table: id, row of `packs`, frame offset, frame length, raw length, codec; for codec `delta` also
+ * the row of the chunk it is the difference to, which is of the same length and no delta itself.
+ */
 const chunkRowSchema = z.tuple([
   hashSchema,
   z.int().min(0),
@@ -63,6 +86,7 @@ const chunkRowSchema = z.tuple([
   z.int().min(1).max(MAX_PACK_BYTES),
   z.int().min(1).max(MAX_FRAME_RAW_BYTES),
   z.enum(CODECS),
+  indexSchema.optional(),
 ]);
 export type ChunkRow = z.infer<typeof chunkRowSchema>;
 
@@ -78,7 +102,7 @@ const manifestSchema = z.object({
   seq: z.int().min(1),
   parent: snapshotRefSchema.nullable(),
   startedAtMs: wallMsSchema,
-  packs: z.array(hashSchema).max(MAX_CHUNKS),
+  packs: z.array(packIdSchema).max(MAX_CHUNKS),
   chunks: z.array(chunkRowSchema).max(MAX_CHUNKS),
   /** Ascending by path, so a folder comes before what it holds. */
   entries: z.array(entrySchema).max(MAX_ENTRIES),

@@ -1,5 +1,6 @@
 import { assert } from '../util/assert.ts';
 import { DumontError } from '../util/errors.ts';
+import { xxh32 } from './xxh32.ts';
 
 /**
  * A pack is a sequence of LZ4 frames, one per chunk, then one skippable frame with the index, so that `lz4 -t` verifies
@@ -8,9 +9,9 @@ import { DumontError } from '../util/errors.ts';
  *     frame … frame | skippable header (8) | entry (48) … entry | trailer (16)
  *
  *     entry    chunk id (32) · frame offset (u32) · stored length (u32) · raw length (u32) · codec (u32), little-endian
- *     trailer  offset of the first entry (u64) · length of all entries (u32) · magic (u32)
+ *     trailer  offset of the first entry (u32) · length of all entries (u32) · XXH32 of the entries (u32) · magic (u32)
  */
-export const PACK_TARGET_BYTES = 32 * 1024 * 1024;
+export const PACK_TARGET_BYTES = 16 * 1024 * 1024;
 
 /** Largest pack a reader accepts: the target, one frame above it, and room for a pack full of tiny chunks' index. */
 export const MAX_PACK_BYTES = 128 * 1024 * 1024;
@@ -18,8 +19,11 @@ export const MAX_PACK_BYTES = 128 * 1024 * 1024;
 /** Length of the trailer at the very end of a pack, which locates its index. */
 export const PACK_TRAILER_BYTES = 16;
 
-/** How a chunk lies in its frame: as it is, as one LZ4 block, or taken apart as planes.ts says. A code is the row here. */
-export const CODECS = ['stored', 'lz4', 'planes'] as const;
+/**
+ * How a chunk lies in its frame: as it is, as one LZ4 block, taken apart as planes.ts says, as one Zstandard frame, as
+ * lanes in one Zstandard frame, or as planes of its difference to another chunk. A code is the row here.
+ */
+export const CODECS = ['stored', 'lz4', 'planes', 'zstd', 'lanes-zstd', 'delta'] as const;
 export type Codec = (typeof CODECS)[number];
 
 /** Where one chunk lies in a pack. */
@@ -55,35 +59,45 @@ export function encodePackIndex(entries: readonly PackIndexEntry[], framesLength
     bytes.writeUInt32LE(CODECS.indexOf(entry.codec), at + 44);
     at += ENTRY_BYTES;
   }
-  bytes.writeBigUInt64LE(BigInt(framesLength + SKIPPABLE_HEADER_BYTES), at);
-  bytes.writeUInt32LE(entriesLength, at + 8);
+  bytes.writeUInt32LE(framesLength + SKIPPABLE_HEADER_BYTES, at);
+  bytes.writeUInt32LE(entriesLength, at + 4);
+  bytes.writeUInt32LE(xxh32(bytes.subarray(SKIPPABLE_HEADER_BYTES, at)), at + 8);
   bytes.writeUInt32LE(TRAILER_MAGIC, at + 12);
   return bytes;
+}
+
+/** Where a pack's index lies and what it must hash to. */
+export interface PackIndexRange {
+  readonly offset: number;
+  readonly length: number;
+  /** XXH32 of the entries. */
+  readonly checksum: number;
 }
 
 /**
  * Reads the last {@link PACK_TRAILER_BYTES} of a pack of `packLength` bytes.
  * @throws {DumontError} CORRUPT when they do not locate an index inside the pack
  */
-export function decodePackTrailer(
-  trailer: Uint8Array,
-  packLength: number,
-): { readonly offset: number; readonly length: number } {
+export function decodePackTrailer(trailer: Uint8Array, packLength: number): PackIndexRange {
   const bytes = Buffer.from(trailer.buffer, trailer.byteOffset, trailer.length);
   if (bytes.length !== PACK_TRAILER_BYTES || bytes.readUInt32LE(12) !== TRAILER_MAGIC) {
     throw new DumontError('CORRUPT', 'the pack does not end with our trailer');
   }
-  const offset = bytes.readBigUInt64LE(0);
-  const length = bytes.readUInt32LE(8);
-  if (length % ENTRY_BYTES !== 0 || offset + BigInt(length) !== BigInt(packLength - PACK_TRAILER_BYTES)) {
+  const offset = bytes.readUInt32LE(0);
+  const length = bytes.readUInt32LE(4);
+  if (length % ENTRY_BYTES !== 0 || offset + length !== packLength - PACK_TRAILER_BYTES) {
     throw new DumontError('CORRUPT', "the pack's trailer points outside the pack");
   }
-  return { offset: Number(offset), length };
+  return { offset, length, checksum: bytes.readUInt32LE(8) };
 }
 
-/** The entries located by {@link decodePackTrailer}. @throws {DumontError} CORRUPT for an unknown codec. */
-export function decodePackIndex(index: Uint8Array): readonly PackIndexEntry[] {
+/**
+ * The entries located by {@link decodePackTrailer}.
+ * @throws {DumontError} CORRUPT when the checksum differs, or for an unknown codec
+ */
+export function decodePackIndex(index: Uint8Array, { checksum }: PackIndexRange): readonly PackIndexEntry[] {
   const bytes = Buffer.from(index.buffer, index.byteOffset, index.length);
+  if (xxh32(bytes) !== checksum) throw new DumontError('CORRUPT', "the pack's index does not have its checksum");
   const entries: PackIndexEntry[] = [];
   for (let at = 0; at + ENTRY_BYTES <= bytes.length; at += ENTRY_BYTES) {
     const codec = CODECS[bytes.readUInt32LE(at + 44)];

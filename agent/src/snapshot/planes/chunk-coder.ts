@@ -15,8 +15,9 @@ import {
 } from '@dumont/shared/format/planes.ts';
 import { must } from '@dumont/shared/util/assert.ts';
 import { DumontError } from '@dumont/shared/util/errors.ts';
-import { hashHex } from '../chunk-codec.ts';
 import { compressBlock, uncompressBlock } from '../lz4-block.ts';
+import { chunkIdOf, openFrame, sealFrame, type StoreSecrets } from '../seal.ts';
+import type { ElementBytes } from '../tensor/tensor-span.ts';
 import { chooseCodec, type CodecChoice } from './choose-codec.ts';
 import { PlanesKernel } from './planes-kernel.ts';
 
@@ -34,12 +35,40 @@ export interface ExpectedChunk {
   readonly rawLength: number;
 }
 
+/** How a store's chunks are coded; a plain object, so that it can be given to a thread. */
+export interface CodingOptions {
+  readonly secrets: StoreSecrets | null;
+  /** `small` may use Zstandard, which saves more bytes and costs more time; `fast` stays with LZ4. */
+  readonly effort: 'fast' | 'small';
+}
+
+/** What is known of a chunk besides its bytes. */
+export interface ChunkHint {
+  /** It is an array of numbers of that many bytes each. */
+  readonly elementBytes?: ElementBytes | undefined;
+  /** Bytes of a stored chunk of the same length that it may resemble, such as its place in the last checkpoint. */
+  readonly base?: Uint8Array | undefined;
+}
+
 /** Turns chunks into frames and back on the thread it is called on. Not for two threads at once. */
 export class ChunkCoder {
   readonly #kernel = new PlanesKernel();
+  readonly #options: CodingOptions;
 
-  /** @param raw 1 byte to 4 MiB; not retained */
-  encode(raw: Uint8Array): EncodedChunk {
+  constructor(options: CodingOptions) {
+    this.#options = options;
+  }
+
+  /**
+   * @param raw 1 byte to 4 MiB; not retained
+   * @returns the frame as it is stored, sealed when the store is encrypted; codec `delta` only when a base was given
+   */
+  encode(raw: Uint8Array, _hint: ChunkHint = {}): EncodedChunk {
+    const { frame, codec } = this.#encode(raw);
+    return { frame: sealFrame(frame, this.#options.secrets), codec };
+  }
+
+  #encode(raw: Uint8Array): EncodedChunk {
     const choice = chooseCodec(raw, this.#kernel);
     switch (choice.kind) {
       case 'stored':
@@ -53,15 +82,18 @@ export class ChunkCoder {
 
   /**
    * The raw bytes of a chunk from its frame, checked against its id.
+   * @param base raw bytes of the base, for codec `delta`
    * @returns possibly a view into `frame`
    * @throws {DumontError} CORRUPT when the frame does not hold exactly this chunk in this codec
    */
-  decode(frame: Uint8Array, expected: ExpectedChunk): Uint8Array {
+  decode(stored: Uint8Array, expected: ExpectedChunk, _base?: Uint8Array): Uint8Array {
+    const { secrets } = this.#options;
+    const frame = openFrame(stored, secrets);
     const parsed = parseFrame(frame);
     if (parsed.frameLength !== frame.length) throw corrupt('bytes follow it');
     const raw =
       expected.codec === 'planes' ? this.#decodePlanes(parsed, expected.rawLength) : decodeBlock(parsed, expected);
-    if (hashHex(raw) !== expected.chunkId) {
+    if (chunkIdOf(raw, secrets) !== expected.chunkId) {
       throw new DumontError('CORRUPT', `the stored bytes of chunk ${expected.chunkId} are not what the id says`);
     }
     return raw;
