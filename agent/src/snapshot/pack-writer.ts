@@ -12,8 +12,8 @@ const BUFFER_BYTES = PACK_TARGET_BYTES + 5 * 1024 * 1024;
 /** Where a chunk's frame lies. */
 export interface ChunkLocation extends PackIndexEntry {
   readonly packId: string;
-  /** For codec `delta`: where the chunk lies that it is the difference to. */
-  readonly base?: ChunkLocation | undefined;
+  /** For codec `delta`: the id of the chunk it is the difference to. */
+  readonly baseId?: string | undefined;
 }
 
 export interface PackWriterOptions {

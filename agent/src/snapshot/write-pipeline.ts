@@ -33,6 +33,14 @@ export interface WritePipelineOptions {
 export interface FileToRead {
   readonly path: string;
   readonly sizeBytes: number;
+  /**
+   * A file it may resemble, such as the checkpoint before it: absolute path, and its chunks in file order as they were
+   * last snapshot; null where a chunk cannot be a base because it is a difference itself. Only a help: bytes that no longer
+   * have their id are not used.
+   */
+  readonly base?:
+    | { readonly path: string; readonly chunks: readonly ({ readonly id: string; readonly length: number } | null)[] }
+    | undefined;
 }
 
 /**
