@@ -33,6 +33,12 @@ export const agentEnvironmentSchema = z.object({
     .min(1)
     .optional()
     .describe('Where this host mounts the folder of a file object store, if elsewhere than the control plane.'),
+  SNAPSHOT_PASSWORD: z
+    .string()
+    .min(1)
+    .max(1_024)
+    .optional()
+    .describe('Password that encrypts snapshots before they leave this host; absent: they are stored in clear.'),
   DUMONT_LOG_LEVEL: z
     .enum(LOG_LEVELS)
     .default('info')
@@ -52,7 +58,7 @@ export interface AgentConfig {
   /** What the user's command sees: the agent's own environment without its secrets. */
   readonly workloadEnvironment: Readonly<Record<string, string>>;
   /** Apart from the rest, so that logging the configuration cannot leak it. */
-  readonly secrets: { readonly token: string };
+  readonly secrets: { readonly token: string; readonly snapshotPassword: string | null };
 }
 
 /** @throws {DumontError} USAGE naming every variable at fault. */
@@ -68,7 +74,7 @@ export function readAgentConfig(environment: Readonly<Record<string, string | un
     fileStoreMount: env.DUMONT_FILE_STORE_MOUNT ?? null,
     logLevel: env.DUMONT_LOG_LEVEL,
     workloadEnvironment: withoutSecrets(environment),
-    secrets: { token: env.DUMONT_AGENT_TOKEN },
+    secrets: { token: env.DUMONT_AGENT_TOKEN, snapshotPassword: env.SNAPSHOT_PASSWORD ?? null },
   };
 }
 
@@ -92,7 +98,8 @@ function socketUrlOf(controlUrl: string): string {
   return url.href;
 }
 
-const SECRET_NAMES = /^(?:DUMONT_AGENT_TOKEN|SNAPSHOT_PASSWORD|(?:S3|B2|R2|WASABI|MINIO)_(?:KEY_ID|APPLICATION_KEY))$/;
+const SECRET_NAMES =
+  /^(?:DUMONT_AGENT_TOKEN|DUMONT_API_TOKEN|SNAPSHOT_(?:NEW_)?PASSWORD|(?:S3|B2|R2|WASABI|MINIO)_(?:KEY_ID|APPLICATION_KEY))$/;
 
 function withoutSecrets(environment: Readonly<Record<string, string | undefined>>): Record<string, string> {
   const kept = Object.entries(environment).flatMap(([name, value]) =>

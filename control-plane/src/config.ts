@@ -56,6 +56,14 @@ export const controlEnvironmentSchema = z.object({
   ...bucketVariables('S3', 'AWS S3'),
   ...bucketVariables('WASABI', 'Wasabi'),
   ...bucketVariables('MINIO', 'MinIO or another S3 server'),
+  SNAPSHOT_PASSWORD: z
+    .string()
+    .min(1)
+    .max(1_024)
+    .optional()
+    .describe(
+      'Password that encrypts snapshots on the machines before they are stored; handed to every rented machine.',
+    ),
   DUMONT_LOCAL_PROVIDER: envFlag(true).describe('Offer processes on this computer as machines (provider "local").'),
   DUMONT_LOCAL_DIR: optional.describe('Folder of the local machines; default: DUMONT_DATA_DIR/machines.'),
   DUMONT_LOCAL_BOOT_SCALE: z.coerce
@@ -92,6 +100,8 @@ export interface ControlSecrets {
   readonly databaseUrl: string | undefined;
   readonly apiToken: string | undefined;
   readonly storage: StorageGrant;
+  /** Goes to the agents, which encrypt with it; nothing here uses it. */
+  readonly snapshotPassword: string | undefined;
 }
 
 /** @throws {DumontError} USAGE naming every variable at fault */
@@ -121,7 +131,15 @@ export function readControlConfig(environment: Readonly<Record<string, string | 
     env.STORAGE_PROVIDER === 'file'
       ? { kind: 'file', path: resolve(env.FILE_STORE_PATH ?? join(dataDirectory, 'objects')), prefix: '' }
       : bucketGrant(env.STORAGE_PROVIDER, env);
-  return { config, secrets: { databaseUrl: env.DATABASE_URL, apiToken: env.DUMONT_API_TOKEN, storage } };
+  return {
+    config,
+    secrets: {
+      databaseUrl: env.DATABASE_URL,
+      apiToken: env.DUMONT_API_TOKEN,
+      storage,
+      snapshotPassword: env.SNAPSHOT_PASSWORD,
+    },
+  };
 }
 
 function bucketGrant(

@@ -239,6 +239,7 @@ function agentEnvironment({ config, secrets, url }: Ground): Readonly<Record<str
     DUMONT_CONTROL_URL: config.publicUrl ?? url,
     DUMONT_LOG_LEVEL: config.logLevel,
     ...(secrets.storage.kind === 'file' && { DUMONT_FILE_STORE_PATH: secrets.storage.path }),
+    ...(secrets.snapshotPassword !== undefined && { SNAPSHOT_PASSWORD: secrets.snapshotPassword }),
   };
 }
 

@@ -1,6 +1,7 @@
 import { formatBytes } from '@dumont/shared/util/units.ts';
 import type { Entry } from '@dumont/shared/format/manifest.ts';
 import { verifySnapshot } from '../restore/verify.ts';
+import { secretsFor } from '../secrets/key-ring.ts';
 import { findSnapshot, listSnapshots } from '../snapshot/catalogue.ts';
 import { readManifest } from '../snapshot/manifest-store.ts';
 import {
@@ -13,6 +14,7 @@ import {
   workspaceOf,
   type Command,
 } from './command.ts';
+import { openRingOf, PASSWORD_FILE_FLAG } from './password.ts';
 
 const FROM_FLAG = { value: 'store', required: true, help: STORE_HELP };
 const SNAPSHOT_FLAG = { value: 'id', help: '`latest` (default), an id or the beginning of one.' };
@@ -49,6 +51,7 @@ export const verifyCommand: Command = {
       snapshot: SNAPSHOT_FLAG,
       'read-data': { help: 'Fetch and check every chunk, not only the structure.' },
       workspace: WORKSPACE_FLAG,
+      'password-file': PASSWORD_FILE_FLAG,
       json: JSON_FLAG,
       help: HELP_FLAG,
     },
@@ -56,10 +59,12 @@ export const verifyCommand: Command = {
   async run(args, { progress, signal }) {
     await using store = await openNamedStore(args.required('from'));
     const search = { workspaceId: workspaceOf(args), name: args.text('snapshot') ?? 'latest' };
+    const ring = await openRingOf(args, store, { create: null, signal });
     const snapshot = await findSnapshot(store, search, { signal });
     const outcome = await verifySnapshot({
       store,
       snapshot,
+      secrets: await secretsFor(ring, store, snapshot, { signal }),
       readData: args.isSet('read-data'),
       onProgress: (state) => progress.update('verify', state),
       signal,
@@ -80,13 +85,22 @@ export const lsCommand: Command = {
     name: 'ls',
     positionals: [],
     summary: 'Lists what a snapshot holds.',
-    flags: { from: FROM_FLAG, snapshot: SNAPSHOT_FLAG, workspace: WORKSPACE_FLAG, json: JSON_FLAG, help: HELP_FLAG },
+    flags: {
+      from: FROM_FLAG,
+      snapshot: SNAPSHOT_FLAG,
+      workspace: WORKSPACE_FLAG,
+      'password-file': PASSWORD_FILE_FLAG,
+      json: JSON_FLAG,
+      help: HELP_FLAG,
+    },
   },
   async run(args, { signal }) {
     await using store = await openNamedStore(args.required('from'));
     const search = { workspaceId: workspaceOf(args), name: args.text('snapshot') ?? 'latest' };
+    const ring = await openRingOf(args, store, { create: null, signal });
     const snapshot = await findSnapshot(store, search, { signal });
-    const { manifest } = await readManifest(store, snapshot, { signal });
+    const secrets = await secretsFor(ring, store, snapshot, { signal });
+    const { manifest } = await readManifest(store, snapshot, { secrets, signal });
     const entries = manifest.entries.map((entry) => {
       if (entry.type !== 'file') return entry;
       const { chunks, ...rest } = entry;

@@ -1,6 +1,7 @@
 import { formatBytes, formatDuration } from '@dumont/shared/util/units.ts';
 import { findSnapshot } from '../snapshot/catalogue.ts';
 import { restoreSnapshot } from '../restore/restorer.ts';
+import { secretsFor } from '../secrets/key-ring.ts';
 import {
   EXIT,
   HELP_FLAG,
@@ -11,6 +12,7 @@ import {
   workspaceOf,
   type Command,
 } from './command.ts';
+import { openRingOf, PASSWORD_FILE_FLAG } from './password.ts';
 
 /** `restore --from <store> --to <dir>` */
 export const restoreCommand: Command = {
@@ -25,6 +27,7 @@ export const restoreCommand: Command = {
       include: { value: 'glob', help: 'Only paths that match, and what lies below them.' },
       delete: { help: 'Remove what the snapshot does not hold; ignored paths stay.' },
       workspace: WORKSPACE_FLAG,
+      'password-file': PASSWORD_FILE_FLAG,
       json: JSON_FLAG,
       help: HELP_FLAG,
     },
@@ -32,9 +35,12 @@ export const restoreCommand: Command = {
   async run(args, { clock, progress, signal }) {
     await using store = await openNamedStore(args.required('from'));
     const search = { workspaceId: workspaceOf(args), name: args.text('snapshot') ?? 'latest' };
+    const ring = await openRingOf(args, store, { create: null, signal });
+    const snapshot = await findSnapshot(store, search, { signal });
     const outcome = await restoreSnapshot({
       store,
-      snapshot: await findSnapshot(store, search, { signal }),
+      snapshot,
+      secrets: await secretsFor(ring, store, snapshot, { signal }),
       target: args.required('to'),
       clock,
       include: args.text('include'),

@@ -2,6 +2,7 @@ import { realpath } from 'node:fs/promises';
 import { resolve, sep } from 'node:path';
 import { DumontError, toDumontError } from '@dumont/shared/util/errors.ts';
 import { formatBytes, formatDuration } from '@dumont/shared/util/units.ts';
+import { secretsFor } from '../secrets/key-ring.ts';
 import { findLatest } from '../snapshot/catalogue.ts';
 import { Snapshotter, type SnapshotOutcome } from '../snapshot/snapshotter.ts';
 import { grantFromUrl } from '../storage/store-url.ts';
@@ -15,12 +16,15 @@ import {
   workspaceOf,
   type Command,
 } from './command.ts';
+import { openRingOf, PASSWORD_FILE_FLAG } from './password.ts';
 
 /** Recorded in manifests as the tool's version. */
 const TOOL_VERSION = '0.1.0';
 /** Snapshots made by hand have no lease; any epoch of a control plane is above theirs. */
 const STANDALONE_EPOCH = 0;
 const STANDALONE_WRITER = 'standalone';
+/** Of the key that the first snapshot with a password makes. */
+const FIRST_KEY_LABEL = 'first';
 const MAX_SHOWN = 20;
 
 /** `snapshot <dir> --to <store>` */
@@ -32,6 +36,7 @@ export const snapshotCommand: Command = {
     flags: {
       to: { value: 'store', required: true, help: STORE_HELP },
       workspace: WORKSPACE_FLAG,
+      'password-file': PASSWORD_FILE_FLAG,
       json: JSON_FLAG,
       help: HELP_FLAG,
     },
@@ -41,10 +46,19 @@ export const snapshotCommand: Command = {
     const root = await openFolder(args.positionals[0] ?? '');
     await refuseStoreInside(root, args.required('to'));
     await using store = await openNamedStore(args.required('to'));
-    const writerId = STANDALONE_WRITER;
-    const snapshotter = new Snapshotter({ store, root, workspaceId, writerId, clock, toolVersion: TOOL_VERSION });
     const begunMs = clock.monotonicMs();
+    const create = { createdAtMs: clock.nowMs(), label: FIRST_KEY_LABEL };
+    const ring = await openRingOf(args, store, { create, signal });
     const parent = await findLatest(store, workspaceId, { signal });
+    const snapshotter = new Snapshotter({
+      store,
+      root,
+      workspaceId,
+      writerId: STANDALONE_WRITER,
+      clock,
+      toolVersion: TOOL_VERSION,
+      coding: { secrets: await secretsFor(ring, store, parent, { signal }), effort: 'fast' },
+    });
     const outcome = await snapshotter.create({
       epoch: STANDALONE_EPOCH,
       parent,

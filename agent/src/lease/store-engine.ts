@@ -2,6 +2,8 @@ import type { InstanceId } from '@dumont/shared/model/ids.ts';
 import type { Clock } from '@dumont/shared/util/clock.ts';
 import type { Random } from '@dumont/shared/util/random.ts';
 import { restoreSnapshot } from '../restore/restorer.ts';
+import { RingKeeper } from '../secrets/ring-keeper.ts';
+import type { StoreSecrets } from '../snapshot/seal.ts';
 import { Snapshotter } from '../snapshot/snapshotter.ts';
 import { openStore } from '../storage/open-store.ts';
 import { loadIgnoreRules } from '../workspace/ignore.ts';
@@ -12,6 +14,7 @@ export interface StoreEngineOptions {
     readonly instanceId: InstanceId;
     readonly workspaceDir: string;
     readonly fileStoreMount: string | null;
+    readonly secrets: { readonly snapshotPassword: string | null };
   };
   readonly clock: Clock;
   readonly random: Random;
@@ -26,14 +29,30 @@ export function storeEngine(options: StoreEngineOptions): OpenEngine {
     const mount = config.fileStoreMount === null ? {} : { fileMount: config.fileStoreMount };
     const store = await openStore(storage, { clock, random, ...mount });
     const writerId = config.instanceId;
-    const snapshotter = new Snapshotter({ store, root, workspaceId, writerId, clock, toolVersion });
+    const keys = new RingKeeper({ store, password: config.secrets.snapshotPassword, label: writerId, clock });
+    // One for each master key that heads are encrypted under: one, but for two first writers that missed each other.
+    const snapshotters = new Map<string | null, Snapshotter>();
+    const snapshotterFor = (secrets: StoreSecrets | null): Snapshotter => {
+      const masterId = secrets?.masterId ?? null;
+      const coding = { secrets, effort: 'fast' } as const;
+      const snapshotter =
+        snapshotters.get(masterId) ??
+        new Snapshotter({ store, root, workspaceId, writerId, clock, toolVersion, coding });
+      snapshotters.set(masterId, snapshotter);
+      return snapshotter;
+    };
     return {
       ignoreRules: () => loadIgnoreRules(root),
-      create: (request) => snapshotter.create(request),
+      create: async (request) => {
+        const secrets = await keys.secretsFor(request.parent, { signal: request.signal });
+        return snapshotterFor(secrets).create(request);
+      },
       restore: async (request) => {
-        const restored = await restoreSnapshot({ ...request, store, target: root, clock, deleteExtra: true });
+        const { snapshot, signal } = request;
+        const secrets = await keys.secretsFor(snapshot, { signal });
+        const restored = await restoreSnapshot({ ...request, store, secrets, target: root, clock, deleteExtra: true });
         // Nothing runs in the folder yet: what lies there is the snapshot, so the next one reads only what changes.
-        await snapshotter.adopt(request.snapshot, { signal: request.signal });
+        await snapshotterFor(secrets).adopt(snapshot, { signal });
         return restored;
       },
       [Symbol.asyncDispose]: () => store[Symbol.asyncDispose](),

@@ -2,7 +2,7 @@ import { constants } from 'node:fs';
 import { open, type FileHandle } from 'node:fs/promises';
 import { MAX_FRAME_RAW_BYTES } from '@dumont/shared/format/lz4-frame.ts';
 import type { chunkOffsets } from './plan.ts';
-import { hashHex } from '../snapshot/chunk-codec.ts';
+import { chunkIdOf, type StoreSecrets } from '../snapshot/seal.ts';
 import { throwIfAborted } from '../storage/object-store.ts';
 
 export type FileChunk = ReturnType<typeof chunkOffsets>[number];
@@ -11,19 +11,26 @@ export type FileChunk = ReturnType<typeof chunkOffsets>[number];
 export class LocalFile implements AsyncDisposable {
   readonly #file: FileHandle;
   readonly #buffer: Buffer;
+  readonly #secrets: StoreSecrets | null;
 
-  private constructor(file: FileHandle, longestChunk: number) {
+  private constructor(file: FileHandle, longestChunk: number, secrets: StoreSecrets | null) {
     this.#file = file;
+    this.#secrets = secrets;
     this.#buffer = Buffer.allocUnsafeSlow(Math.min(longestChunk, MAX_FRAME_RAW_BYTES));
   }
 
   /** Null when it cannot be read: then nothing is reused. */
-  static async open(path: string, chunks: readonly FileChunk[]): Promise<LocalFile | null> {
+  static async open(
+    path: string,
+    chunks: readonly FileChunk[],
+    secrets: StoreSecrets | null,
+  ): Promise<LocalFile | null> {
     try {
       const file = await open(path, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK);
       return new LocalFile(
         file,
         chunks.reduce((longest, chunk) => Math.max(longest, chunk.length), 0),
+        secrets,
       );
     } catch {
       return null;
@@ -38,7 +45,7 @@ export class LocalFile implements AsyncDisposable {
       if (bytesRead === 0) return null;
       done += bytesRead;
     }
-    return hashHex(bytes) === chunk.chunkId ? bytes : null;
+    return chunkIdOf(bytes, this.#secrets) === chunk.chunkId ? bytes : null;
   }
 
   /** The chunks it holds. */

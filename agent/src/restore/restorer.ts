@@ -71,7 +71,10 @@ export async function restoreSnapshot(options: RestoreOptions): Promise<RestoreO
     });
   }
   const begunMs = options.clock.monotonicMs();
-  const { manifest, storedBytes } = await readManifest(options.store, options.snapshot, { signal: options.signal });
+  const { manifest, storedBytes } = await readManifest(options.store, options.snapshot, {
+    secrets: options.secrets,
+    signal: options.signal,
+  });
   const entries = selectEntries(manifest.entries, options.include);
   const root = await openTarget(options.target);
   const restore = new Restore(options, { manifest, entries, folder: new TargetFolder(root) });
@@ -216,7 +219,8 @@ class Restore {
     const { folder, manifest } = this.#plan;
     const path = folder.absolute(file.path);
     const chunks = chunkOffsets(file, manifest);
-    await using local = existing?.isFile() === true ? await LocalFile.open(path, chunks) : null;
+    await using local =
+      existing?.isFile() === true ? await LocalFile.open(path, chunks, this.#options.secrets ?? null) : null;
     const matching = local === null ? new Set() : await local.matching(chunks, this.#options.signal);
     if (existing !== undefined && local !== null && Number(existing.size) === file.size) {
       if (matching.size === chunks.length && this.#mayKeep(existing, expectedLinks)) {

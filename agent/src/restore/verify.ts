@@ -45,7 +45,8 @@ export async function verifySnapshot(options: VerifyOptions): Promise<VerifyOutc
   const verification = new Verification(options);
   let manifest: Manifest;
   try {
-    ({ manifest } = await readManifest(options.store, options.snapshot, { signal: options.signal }));
+    const { store, snapshot, secrets, signal } = options;
+    ({ manifest } = await readManifest(store, snapshot, { secrets, signal }));
   } catch (error) {
     verification.note(error);
     return verification.outcome(null);

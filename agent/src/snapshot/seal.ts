@@ -1,4 +1,4 @@
-import { createCipheriv, createDecipheriv, randomBytes } from 'node:crypto';
+import { createCipheriv, createDecipheriv, createSecretKey, randomBytes, type KeyObject } from 'node:crypto';
 import { Blake3Hasher } from '@napi-rs/blake-hash';
 import { DumontError } from '@dumont/shared/util/errors.ts';
 import { hashHex } from './chunk-codec.ts';
@@ -29,14 +29,19 @@ export function chunkIdOf(raw: Uint8Array, secrets: StoreSecrets | null): string
   return Blake3Hasher.newKeyed(Buffer.from(secrets.idKey)).update(raw).digest('hex');
 }
 
+/** What a frame is bound to besides its key; a chunk's is bound by its keyed id and needs none. */
+const NOTHING = new Uint8Array();
+
 /**
  * A frame as it is stored: itself, or, with secrets, inside a skippable frame, encrypted under a random nonce of 96 bits,
  * which allows 2^32 frames per key.
+ * @param boundTo bytes that are not stored and must be the same when it is opened: its place, where a swap would matter
  */
-export function sealFrame(frame: Uint8Array, secrets: StoreSecrets | null): Uint8Array {
+export function sealFrame(frame: Uint8Array, secrets: StoreSecrets | null, boundTo: Uint8Array = NOTHING): Uint8Array {
   if (secrets === null) return frame;
   const nonce = randomBytes(NONCE_BYTES);
-  const cipher = createCipheriv('aes-256-gcm', secrets.frameKey, nonce);
+  const cipher = createCipheriv('aes-256-gcm', frameKeyOf(secrets), nonce);
+  cipher.setAAD(boundTo);
   const body = cipher.update(frame);
   cipher.final();
   const sealed = Buffer.allocUnsafeSlow(OVERHEAD_BYTES + body.length);
@@ -50,9 +55,9 @@ export function sealFrame(frame: Uint8Array, secrets: StoreSecrets | null): Uint
 
 /**
  * Inverse of {@link sealFrame}.
- * @throws {DumontError} CORRUPT when it was not sealed with these secrets, or is sealed and there are none
+ * @throws {DumontError} CORRUPT when it was not sealed with these secrets and for this place, or is sealed and there are none
  */
-export function openFrame(stored: Uint8Array, secrets: StoreSecrets | null): Uint8Array {
+export function openFrame(stored: Uint8Array, secrets: StoreSecrets | null, boundTo: Uint8Array = NOTHING): Uint8Array {
   const bytes = Buffer.from(stored.buffer, stored.byteOffset, stored.length);
   const isSealed = bytes.length >= OVERHEAD_BYTES && bytes.readUInt32LE(0) === SEALED_MAGIC;
   if (secrets === null) {
@@ -63,13 +68,27 @@ export function openFrame(stored: Uint8Array, secrets: StoreSecrets | null): Uin
     throw new DumontError('CORRUPT', 'a frame is not encrypted in a store that is');
   }
   const bodyAt = HEADER_BYTES + NONCE_BYTES;
-  const decipher = createDecipheriv('aes-256-gcm', secrets.frameKey, bytes.subarray(HEADER_BYTES, bodyAt));
+  const decipher = createDecipheriv('aes-256-gcm', frameKeyOf(secrets), bytes.subarray(HEADER_BYTES, bodyAt));
   decipher.setAuthTag(bytes.subarray(-TAG_BYTES));
+  decipher.setAAD(boundTo);
   try {
     const frame = decipher.update(bytes.subarray(bodyAt, -TAG_BYTES));
     decipher.final();
     return frame;
   } catch (cause) {
-    throw new DumontError('CORRUPT', 'a frame does not decrypt: it was changed, or is of another key', { cause });
+    throw new DumontError('CORRUPT', 'a frame does not decrypt: it was changed, moved, or is of another key', {
+      cause,
+    });
   }
+}
+
+/** Making a key object costs three times as much as encrypting a small file with it. Forgotten with the secrets. */
+const frameKeys = new WeakMap<StoreSecrets, KeyObject>();
+
+function frameKeyOf(secrets: StoreSecrets): KeyObject {
+  const known = frameKeys.get(secrets);
+  if (known !== undefined) return known;
+  const made = createSecretKey(secrets.frameKey);
+  frameKeys.set(secrets, made);
+  return made;
 }

@@ -11,6 +11,7 @@ import { buildTables, equalsParent, isSameTime } from './draft.ts';
 import { LoadedManifest } from './loaded-manifest.ts';
 import { readManifest, writeManifest } from './manifest-store.ts';
 import type { CodingOptions } from './planes/chunk-coder.ts';
+import type { StoreSecrets } from './seal.ts';
 import { readTree, type CachedFile, type TreeProgress, type TreeRead } from './tree-reader.ts';
 import { WritePipeline } from './write-pipeline.ts';
 
@@ -128,7 +129,7 @@ export class Snapshotter {
       locate: (chunkId) =>
         pipeline.locate(chunkId) ?? known.map((one) => one.locations.get(chunkId)).find((at) => at !== undefined),
     });
-    const { ref, storedBytes } = await writeManifest(store, manifest, { signal });
+    const { ref, storedBytes } = await writeManifest(store, manifest, { secrets: this.#secrets, signal });
     this.#lastSeq = manifest.seq;
     this.#remember(ref, new LoadedManifest(manifest));
     const endedMs = clock.monotonicMs();
@@ -197,9 +198,17 @@ export class Snapshotter {
 
   async #load(ref: SnapshotRef, signal: AbortSignal | undefined): Promise<LoadedManifest> {
     const known = this.#loaded.get(ref.manifestHash);
-    const loaded = known ?? new LoadedManifest((await readManifest(this.#options.store, ref, { signal })).manifest);
+    const loaded = known ?? new LoadedManifest(await this.#fetch(ref, signal));
     this.#remember(ref, loaded);
     return loaded;
+  }
+
+  async #fetch(ref: SnapshotRef, signal: AbortSignal | undefined): Promise<Manifest> {
+    return (await readManifest(this.#options.store, ref, { secrets: this.#secrets, signal })).manifest;
+  }
+
+  get #secrets(): StoreSecrets | null {
+    return this.#options.coding?.secrets ?? null;
   }
 
   #remember(ref: SnapshotRef, loaded: LoadedManifest): void {

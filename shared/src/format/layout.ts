@@ -57,6 +57,16 @@ export function parseIndexKey(key: string): string | null {
   return parseRandomKey(INDEX_PREFIX, key);
 }
 
+/** Key of a wrapped master key. */
+export function wrappedKeyKey(keyId: string): string {
+  return randomKey(KEYS_PREFIX, keyId);
+}
+
+/** Id of a wrapped master key from its key; null for any other key. */
+export function parseWrappedKeyKey(key: string): string | null {
+  return parseRandomKey(KEYS_PREFIX, key);
+}
+
 /** Key of the object that announces the writer of a snapshot. */
 export function sessionKey(snapshotId: SnapshotId): string {
   return `${SESSIONS_PREFIX}${snapshotId}`;
