@@ -14,8 +14,9 @@ const AGENT_COMMAND = [process.execPath, AGENT_MAIN, 'run'];
 export function startInProcess(
   site: Site,
   overrides: NonNullable<ControlPlaneOptions['overrides']> = {},
+  environment: Readonly<Record<string, string>> = {},
 ): Promise<ControlPlane> {
-  const { config, secrets } = readControlConfig(site.environment());
+  const { config, secrets } = readControlConfig(site.environment(environment));
   const log = createLogger('control-plane', 'silent');
   return startControlPlane({ config, secrets, log, agentCommand: AGENT_COMMAND, overrides });
 }

@@ -5,6 +5,7 @@ import type { SnapshotRecord, SnapshotRef } from '@dumont/shared/protocol/snapsh
 import { systemClock } from '@dumont/shared/util/clock.ts';
 import { restoreSnapshot, type RestoreOptions, type RestoreOutcome } from '@dumont/agent/restore/restorer.ts';
 import { Snapshotter, type SnapshotOutcome } from '@dumont/agent/snapshot/snapshotter.ts';
+import type { CodingOptions } from '@dumont/agent/snapshot/planes/chunk-coder.ts';
 import { FileStore } from '@dumont/agent/storage/file-store.ts';
 import { makeTempFolder } from './temp-folder.ts';
 
@@ -20,14 +21,23 @@ export interface Engine extends AsyncDisposable {
   restore(snapshot: SnapshotRef, options?: Partial<RestoreOptions>): Promise<RestoreOutcome>;
 }
 
-export async function openEngine(): Promise<Engine> {
+/** @param coding also the secrets of its restores */
+export async function openEngine(coding?: CodingOptions): Promise<Engine> {
   const folder = await makeTempFolder();
   const [root, target, storePath] = [join(folder.path, 'ws'), join(folder.path, 'target'), join(folder.path, 'store')];
   await mkdir(root);
   const store = new FileStore(storePath);
   const workspaceId = newId('workspace');
   const restarted = (at = root) =>
-    new Snapshotter({ store, root: at, workspaceId, writerId: 'test', clock: systemClock, toolVersion: 'test' });
+    new Snapshotter({
+      store,
+      root: at,
+      workspaceId,
+      writerId: 'test',
+      clock: systemClock,
+      toolVersion: 'test',
+      coding,
+    });
   return {
     root,
     target,
@@ -36,7 +46,15 @@ export async function openEngine(): Promise<Engine> {
     snapshotter: restarted(),
     restarted,
     restore: (snapshot, options) =>
-      restoreSnapshot({ store, snapshot, target, clock: systemClock, deleteExtra: false, ...options }),
+      restoreSnapshot({
+        store,
+        snapshot,
+        target,
+        clock: systemClock,
+        deleteExtra: false,
+        secrets: coding?.secrets,
+        ...options,
+      }),
     [Symbol.asyncDispose]: () => folder[Symbol.asyncDispose](),
   };
 }

@@ -21,6 +21,7 @@ test('without any variable it listens on this computer only and keeps everything
     databaseUrl: undefined,
     apiToken: undefined,
     storage: { kind: 'file', path: join('/data', 'objects'), prefix: '' },
+    snapshotPassword: undefined,
   });
 });
 
@@ -29,8 +30,10 @@ test('a config can be logged: it holds no secret', () => {
     ...B2,
     DUMONT_API_TOKEN: 'a-very-secret-token',
     DATABASE_URL: 'postgres://u:very-secret@h/d',
+    SNAPSHOT_PASSWORD: 'a-very-secret-password',
   });
   expect(JSON.stringify(config)).not.toMatch(/very-secret/);
+  expect(secrets).toMatchObject({ snapshotPassword: 'a-very-secret-password' });
   expect(secrets).toMatchObject({ apiToken: 'a-very-secret-token', databaseUrl: 'postgres://u:very-secret@h/d' });
 });
 
