@@ -1,3 +1,5 @@
+import { mkdir, readlink, rm, symlink, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
 import { LOCAL_MARKET } from '@dumont/control-plane/providers/local/market.ts';
 import type { InstanceView } from '@dumont/shared/api/views.ts';
@@ -109,6 +111,35 @@ describe('a failover', () => {
     // It went on from the very next number.
     const counts = log.flatMap((line) => (line.startsWith('count ') ? [Number(line.split(' ')[1])] : []));
     expect(counts).toEqual(counts.map((_, index) => index + 1));
+    await closeBooks(workspace);
+  });
+
+  test('asked for by an operator is averted when the machine cannot save its work, which goes on there', async () => {
+    const workspace = await ProtectedWorkspace.provision(site, 'unmovable');
+    const from = await workspace.primary();
+    await workspace.worksOn(from);
+    // A store in which nothing can be written, for this machine alone.
+    const { mount } = site.paths(from.providerRef);
+    const broken = join(site.folder, 'broken');
+    await mkdir(broken);
+    await writeFile(join(broken, 'packs'), 'not a folder');
+    const good = await readlink(mount);
+    await rm(mount);
+    await symlink(broken, mount);
+    const { failoverId } = await site.client.call('triggerFailover', { body: { workspace: workspace.name } });
+    const { state, error } = await workspace.operation(failoverId);
+    expect(state).toBe('averted');
+    expect(error).toContain('no last snapshot could be taken');
+    await rm(mount);
+    await symlink(good, mount);
+    expect(await workspace.view()).toMatchObject({ primaryInstanceId: from.instanceId, epoch: 1 });
+    await workspace.worksOn(from);
+    // It went on from the very next number, and what it wrote meanwhile can be saved now.
+    const counts = (await workspace.log(from)).flatMap((line) =>
+      line.startsWith('count ') ? [Number(line.split(' ')[1])] : [],
+    );
+    expect(counts).toEqual(counts.map((_, index) => index + 1));
+    await workspace.writeSafely('after.txt', 'saved by the same machine');
     await closeBooks(workspace);
   });
 

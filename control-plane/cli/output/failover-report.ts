@@ -31,7 +31,10 @@ export function renderFailoverReport(cli: View, report: FailoverReport): string 
 export function failoverHeadline(cli: Pick<View, 'colors'>, report: FailoverReport): string {
   const { colors } = cli;
   const cost = `cost ${formatCost(report.costMicroUsd)}`;
-  if (report.state === 'averted') return [colors.green('averted: the old machine answered again'), cost].join(' · ');
+  if (report.state === 'averted') {
+    const why = report.error === null ? 'the old machine answered again' : report.error;
+    return [(report.error === null ? colors.green : colors.yellow)(`averted: ${why}`), cost].join(' · ');
+  }
   if (report.state === 'failed') return [colors.red(`failed: ${report.error ?? 'no reason given'}`), cost].join(' · ');
   if (report.totalMs === null) return [colors.yellow(`still ${report.state}`), cost].join(' · ');
   const served = colors.green(`served again in ${colors.bold(formatSeconds(report.totalMs))}`);

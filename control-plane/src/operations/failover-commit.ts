@@ -1,19 +1,19 @@
 import type { InstanceId } from '@dumont/shared/model/ids.ts';
-import { newId } from '@dumont/shared/model/ids.ts';
 import type { WorkspaceRow } from '../store/workspaces.ts';
 import { promotePrimary } from '../store/workspaces.ts';
 import type { FailoverContext, FailoverData, FailoverResult } from './failover.ts';
 import { fence } from './fence.ts';
+import { handOver } from './hand-over.ts';
 import { readyReplacement, workspaceOf } from './move-steps.ts';
-import { runOnMachine } from './on-machine.ts';
 import type { OperationParts } from './operation-parts.ts';
 
 /** How often the fence is looked up besides the bell. */
 const FENCE_POLL_MS = 250;
 
 /**
- * The point of no return. Waits until the old epoch is fenced (by the detector's commit, or at once for an operator),
- * makes sure the replacement holds the very last snapshot the old primary published, and promotes it.
+ * The point of no return. Waits until the old epoch is fenced (by the detector's commit, or, for an operator, once the
+ * old primary handed over), makes sure the replacement holds the very last snapshot the old primary published, and
+ * promotes it. A primary that serves on, because it came back or could not hand over, averts the move.
  */
 export async function commitStep(parts: OperationParts, context: FailoverContext): FailoverResult {
   const replacement = readyReplacement(context.data);
@@ -29,8 +29,14 @@ export async function commitStep(parts: OperationParts, context: FailoverContext
       continue;
     }
     // An operator's move hands over in good order; a replacement of this very failover that failed is cut off.
-    if (primaryInstanceId === data.fromInstanceId && !data.handedOver)
-      data = await handOver(parts, context, primaryInstanceId);
+    if (primaryInstanceId === data.fromInstanceId && !data.handedOver) {
+      const { workspaceId, signal } = context;
+      const outcome = await handOver(parts, { workspaceId, instanceId: primaryInstanceId, signal });
+      if (outcome.kind === 'kept') return { event: 'refuted', data, error: outcome.error };
+      if (outcome.kind === 'fenced') continue;
+      data = { ...data, handedOver: true, savedAtMs: outcome.savedAtMs };
+      await context.save(data);
+    }
     await fence(parts, { workspaceId: workspace.id, instanceId: primaryInstanceId, operationId: context.operationId });
   }
 }
@@ -58,36 +64,4 @@ async function committed(
   parts.wardship.watch(replacement, workspace.policy.detectMode);
   await parts.wardship.inform(replacement);
   return { event: 'committed', data: { ...data, epoch: workspace.epoch }, detail: { epoch: workspace.epoch } };
-}
-
-/** Stops the workload and publishes what is left; a machine that cannot any more is fenced all the same. */
-async function handOver(parts: OperationParts, context: FailoverContext, from: InstanceId): Promise<FailoverData> {
-  const { limits, log } = parts;
-  let savedAtMs: number | null = null;
-  if (parts.hub.isConnected(from)) {
-    try {
-      await runOnMachine(
-        parts,
-        from,
-        { name: 'stop-workload', graceMs: limits.workloadGraceMs },
-        { commandId: newId('command'), timeoutMs: limits.workloadGraceMs * 2 + 5_000, signal: context.signal },
-      );
-      await runOnMachine(
-        parts,
-        from,
-        { name: 'snapshot' },
-        { commandId: newId('command'), timeoutMs: limits.finalSnapshotTimeoutMs, signal: context.signal },
-      );
-      savedAtMs = parts.clock.nowMs();
-    } catch (error) {
-      if (context.signal.aborted) throw error;
-      log.warn(
-        { event: 'failover.hand-over', instanceId: from, err: error },
-        'no last snapshot: going on with the head',
-      );
-    }
-  }
-  const data = { ...context.data, handedOver: true, savedAtMs };
-  await context.save(data);
-  return data;
 }

@@ -45,7 +45,7 @@ export async function buildFailoverReport(db: Queryable, failoverId: string, now
     detectMs: round(data.detectMs),
     phases: phasesOf(steps, data),
     totalMs: switchedAtMs === undefined || switchedAtMs === null ? null : switchedAtMs - data.silenceBeganAtMs,
-    rpoMs: snapshot === undefined ? null : rpoOf(data, snapshot.record.startedAtMs),
+    rpoMs: state === 'averted' ? 0 : snapshot === undefined ? null : rpoOf(data, snapshot.record.startedAtMs),
     epoch: data.epoch,
     from: from === undefined ? null : machineOf(from),
     to: to === undefined ? null : machineOf(to),

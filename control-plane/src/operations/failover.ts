@@ -33,7 +33,7 @@ export const failoverDataSchema = moveDataSchema.extend({
   detectMs: z.number(),
   /** Epoch of the replacement, once it was promoted. */
   epoch: z.int().nullable().default(null),
-  /** The last snapshot of an orderly hand-over was taken (or cannot be). */
+  /** The last snapshot of an orderly hand-over was taken. */
   handedOver: z.boolean().default(false),
   /** When the old primary, its workload stopped, had everything in snapshots; null when it never said so. */
   savedAtMs: z.int().nullable().default(null),
@@ -60,7 +60,7 @@ export function failoverKind(
       resuming: (context) => resumeStep(parts, context),
       switching: (context) => switchStep(parts, context),
       releasing: (context) => releaseStep(parts, context),
-      averting: (context) => giveBackStep(parts, context, 'the old primary came back'),
+      averting: (context) => giveBackStep(parts, context, 'the old primary serves on'),
       failing: (context) => giveBackStep(parts, context, 'the failover gave up'),
     },
     onFailure: (error, data) => moveFailure(error, data, parts.limits.retryPauseMs),

@@ -10,6 +10,7 @@ import { waitGone, workspaceOf } from './move-steps.ts';
 import { runOnMachine } from './on-machine.ts';
 import type { OperationKind, StepContext, StepResult } from './operation-kind.ts';
 import type { OperationParts } from './operation-parts.ts';
+import { restartWorkload } from './restart-workload.ts';
 
 export const releaseDataSchema = z.object({ instanceId: instanceIdSchema, snapshotFirst: z.boolean() });
 type ReleaseData = z.infer<typeof releaseDataSchema>;
@@ -59,31 +60,17 @@ async function saveStep(parts: OperationParts, context: Context): Result {
   } catch (error) {
     if (signal.aborted) throw error;
     const { message } = toDumontError(error);
-    await restartWorkload(parts, context);
+    // The machine is kept, so its work goes on; where even that fails, the report of the failed stop is what counts.
+    const notStarted = await restartWorkload(parts, { workspaceId, instanceId: data.instanceId, signal });
+    if (notStarted !== null) {
+      const { instanceId } = data;
+      parts.log.warn({ event: 'release.not-resumed', instanceId, reason: notStarted }, 'workload not started again');
+    }
     return {
       event: 'saveFailed',
       data,
       error: `no last snapshot could be taken, so the machine was kept: ${message}. To destroy it all the same, stop it without a snapshot.`,
     };
-  }
-}
-
-/** The machine is kept, so its work goes on; where even that fails, the report of the failed stop is what counts. */
-async function restartWorkload(parts: OperationParts, { data, workspaceId, signal }: Context): Promise<void> {
-  const { policy } = await workspaceOf(parts, workspaceId);
-  if (policy.workload === undefined || !parts.hub.isConnected(data.instanceId)) return;
-  const { workloadStableMs, workloadStartTimeoutMs } = parts.limits;
-  try {
-    await runOnMachine(
-      parts,
-      data.instanceId,
-      { name: 'start-workload', stableMs: workloadStableMs },
-      { commandId: newId('command'), timeoutMs: workloadStartTimeoutMs, signal },
-    );
-  } catch (error) {
-    if (signal.aborted) throw error;
-    const { instanceId } = data;
-    parts.log.warn({ event: 'release.not-resumed', instanceId, err: error }, 'workload not started again');
   }
 }
 

@@ -47,7 +47,7 @@ export const failoverReportSchema = z.object({
   totalMs: z.number().nullable(),
   /**
    * Age of the restored state when the silence began: what was written in this window is lost. 0 when nothing is: there
-   * was no machine, or it handed over in good order. Null without a snapshot.
+   * was no machine, it handed over in good order, or it serves on. Null without a snapshot.
    */
   rpoMs: z.number().nullable(),
   epoch: countSchema.nullable(),

@@ -14,7 +14,7 @@ export const FAILOVER_STATES = [
   'switching', // point users at the replacement
   'releasing', // destroy the old machine and the race's losers
   'completed',
-  'averting', // the beats returned before the commit: give back what was rented
+  'averting', // the old primary serves on: give back what was rented
   'averted',
   'failing', // out of attempts: give back what was rented
   'failed',
@@ -31,7 +31,7 @@ export const FAILOVER_EVENTS = [
   'switched',
   'released',
   'attemptFailed', // this replacement cannot serve: try another
-  'refuted', // the old primary is alive again and was not fenced
+  'refuted', // the old primary serves on, alive again or unable to hand over, and was not fenced
   'gaveUp',
 ] as const;
 export type FailoverEvent = (typeof FAILOVER_EVENTS)[number];

@@ -45,6 +45,7 @@ test('the headline says how it ended', () => {
   expect(headline({ rpoMs: 0 })).toBe('served again in 4.2 s · lost nothing · cost $0.0013');
   expect(headline({ rpoMs: null })).toContain('no snapshot to restore');
   expect(headline({ state: 'averted', totalMs: null })).toBe('averted: the old machine answered again · cost $0.0013');
+  expect(headline({ state: 'averted', totalMs: null, error: 'disk full' })).toBe('averted: disk full · cost $0.0013');
   expect(headline({ state: 'failed', error: 'no offer fits' })).toBe('failed: no offer fits · cost $0.0013');
   expect(headline({ state: 'restoring', totalMs: null })).toBe('still restoring · cost $0.0013');
 });

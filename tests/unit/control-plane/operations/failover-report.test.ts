@@ -140,6 +140,7 @@ onEachDatabase((database) => {
       error: null,
       to: null,
       epoch: null,
+      rpoMs: 0,
     });
     expect(report.phases).toMatchObject({ provisionMs: 900, restoreMs: null, switchMs: null, releaseMs: null });
   });

@@ -155,15 +155,98 @@ onEachDatabase((database) => {
     };
     world.agents.answers.snapshot = async () => ({ name: 'snapshot', record: null });
     expect(await move()).toMatchObject({ rpoMs: 0, snapshot: { snapshotId: old.snapshotId } });
-    world.agents.answers.snapshot = async () => {
-      throw new DumontError('IO', 'disk gone');
-    };
-    expect((await move()).rpoMs).toBeGreaterThan(0);
     const last = await world.primaryOf(workspaceId);
     const release = await startRelease(world.parts, last, { snapshotFirst: false });
     world.runner.nudge();
     await world.finished(release);
     expect(await move()).toMatchObject({ rpoMs: 0, from: null });
+  });
+
+  test("an operator's move of a machine that cannot save is averted: its workload goes on, nothing is fenced", async () => {
+    await using opened = await database.open();
+    await using world = new OperationsWorld(opened).start();
+    const { workspaceId, primary } = await world.served();
+    const saved = someSnapshot();
+    await world.publish(primary, saved);
+    world.agents.answers.snapshot = () => Promise.reject(new DumontError('IO', 'the store is full'));
+    const id = await triggerFailover(world.parts, workspaceId, 'host is slow');
+    world.runner.nudge();
+    const { state, error } = await world.finished(id);
+    expect(state).toBe('averted');
+    expect(error).toBe('no last snapshot could be taken, so the workspace stays on its machine: the store is full.');
+    const ofOld = world.agents.commands.filter(({ instanceId }) => instanceId === primary).map(({ name }) => name);
+    expect(ofOld.slice(-3)).toEqual(['stop-workload', 'snapshot', 'start-workload']);
+    const after = await world.workspace(workspaceId);
+    expect(after).toMatchObject({ epoch: 1, primaryInstanceId: primary, headSnapshotId: saved.snapshotId });
+    expect((await world.instance(primary)).state).toBe('ready');
+    expect(await world.publish(primary, someSnapshot(saved.snapshotId))).toMatchObject({ kind: 'committed' });
+    await world.settled();
+    expect(world.provider.machines.size).toBe(1);
+    const report = await buildFailoverReport(world.db, id, world.clock.nowMs());
+    expect(report).toMatchObject({ success: false, rpoMs: 0, error, epoch: null, totalMs: null });
+  });
+
+  test('a workload that does not start again after such a move is told of', async () => {
+    await using opened = await database.open();
+    await using world = new OperationsWorld(opened).start();
+    const { workspaceId } = await world.served();
+    world.agents.answers.snapshot = () => Promise.reject(new DumontError('IO', 'the store is full'));
+    world.agents.answers['start-workload'] = () => Promise.reject(new DumontError('WORKLOAD', 'exit code 3'));
+    const id = await triggerFailover(world.parts, workspaceId, 'host is slow');
+    world.runner.nudge();
+    const { state, error } = await world.finished(id);
+    expect([state, error]).toEqual(['averted', expect.stringContaining('could not be started again: exit code 3')]);
+  });
+
+  test('a machine lost in the middle of its hand-over is left to the detector, and the head is used', async () => {
+    await using opened = await database.open();
+    await using world = new OperationsWorld(opened).start();
+    const { workspaceId, primary } = await world.served();
+    world.agents.answers.snapshot = () => {
+      world.kill(primary);
+      return Promise.reject(new DumontError('UNAVAILABLE', 'gone'));
+    };
+    const id = await triggerFailover(world.parts, workspaceId, 'host is slow');
+    world.runner.nudge();
+    await eventually('it is silent', () => !world.alive.has(primary));
+    expect((await world.workspace(workspaceId)).epoch).toBe(1);
+    world.say('confirm', primary);
+    world.say('commit', primary);
+    expect((await world.finished(id)).state).toBe('completed');
+    expect((await world.workspace(workspaceId)).epoch).toBe(2);
+  });
+
+  test('a machine that falls silent for a moment while it hands over is asked again', async () => {
+    await using opened = await database.open();
+    await using world = new OperationsWorld(opened).start();
+    const { workspaceId, primary } = await world.served();
+    let asked = 0;
+    world.agents.answers.snapshot = async () => {
+      asked += 1;
+      if (asked > 1) return { name: 'snapshot', record: null };
+      world.kill(primary);
+      world.clock.after(500, () => {
+        world.agents.connect(primary);
+        world.alive.add(primary);
+      });
+      throw new DumontError('UNAVAILABLE', 'gone');
+    };
+    const id = await triggerFailover(world.parts, workspaceId, 'host is slow');
+    world.runner.nudge();
+    expect((await world.finished(id)).state).toBe('completed');
+    expect(asked).toBe(2);
+  });
+
+  test('a machine that neither answers nor is lost keeps its workspace', async () => {
+    await using opened = await database.open();
+    await using world = new OperationsWorld(opened).start();
+    const { workspaceId, primary } = await world.served();
+    world.alive.delete(primary);
+    const id = await triggerFailover(world.parts, workspaceId, 'host is slow');
+    world.runner.nudge();
+    const { state, error } = await world.finished(id);
+    expect([state, error]).toEqual(['averted', expect.stringContaining('not proven lost')]);
+    expect(await world.workspace(workspaceId)).toMatchObject({ epoch: 1, primaryInstanceId: primary });
   });
 
   test('a fence whose agent could not be told is told when the fence is repeated', async () => {
