@@ -34,7 +34,7 @@ export async function commitStep(parts: OperationParts, context: FailoverContext
       const outcome = await handOver(parts, { workspaceId, instanceId: primaryInstanceId, signal });
       if (outcome.kind === 'kept') return { event: 'refuted', data, error: outcome.error };
       if (outcome.kind === 'fenced') continue;
-      data = { ...data, handedOver: true, savedAtMs: outcome.savedAtMs };
+      data = { ...context.data, handedOver: true, savedAtMs: outcome.savedAtMs };
       await context.save(data);
     }
     await fence(parts, { workspaceId: workspace.id, instanceId: primaryInstanceId, operationId: context.operationId });
