@@ -11,6 +11,7 @@ import {
   type CallOptions,
   type GetOptions,
   type ObjectInfo,
+  type ObjectStat,
   type ObjectStore,
   type PutOptions,
 } from './object-store.ts';
@@ -87,7 +88,7 @@ export class FileStore implements ObjectStore {
     }
   }
 
-  async stat(key: string, options: CallOptions = {}): Promise<{ readonly sizeBytes: number } | null> {
+  async stat(key: string, options: CallOptions = {}): Promise<ObjectStat | null> {
     assertKey(key);
     throwIfAborted(options.signal);
     try {
