@@ -92,7 +92,8 @@ function socketUrlOf(controlUrl: string): string {
   return url.href;
 }
 
-const SECRET_NAMES = /^(?:DUMONT_AGENT_TOKEN|SNAPSHOT_PASSWORD|(?:S3|B2|R2|WASABI|MINIO)_(?:KEY_ID|APPLICATION_KEY|SESSION_TOKEN))$/;
+const SECRET_NAMES =
+  /^(?:DUMONT_AGENT_TOKEN|SNAPSHOT_PASSWORD|(?:S3|B2|R2|WASABI|MINIO)_(?:KEY_ID|APPLICATION_KEY|SESSION_TOKEN))$/;
 
 function withoutSecrets(environment: Readonly<Record<string, string | undefined>>): Record<string, string> {
   const kept = Object.entries(environment).flatMap(([name, value]) =>

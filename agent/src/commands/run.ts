@@ -3,12 +3,13 @@ import { DumontError, toDumontError } from '@dumont/shared/util/errors.ts';
 import { helpText, parseArguments } from './arguments.ts';
 import { EXIT, type Command, type CommandIo } from './command.ts';
 import { lsCommand, snapshotsCommand, verifyCommand } from './inspect-commands.ts';
+import { probeCommand } from './probe-command.ts';
 import { ProgressBar } from './progress-bar.ts';
 import { restoreCommand } from './restore-command.ts';
 import { snapshotCommand } from './snapshot-command.ts';
 
 const COMMANDS: ReadonlyMap<string, Command> = new Map(
-  [snapshotCommand, snapshotsCommand, restoreCommand, verifyCommand, lsCommand].map((command) => [
+  [snapshotCommand, snapshotsCommand, restoreCommand, verifyCommand, lsCommand, probeCommand].map((command) => [
     command.spec.name,
     command,
   ]),

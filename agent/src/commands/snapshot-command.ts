@@ -5,6 +5,7 @@ import { formatBytes, formatDuration } from '@dumont/shared/util/units.ts';
 import { findLatest } from '../snapshot/catalogue.ts';
 import { Snapshotter, type SnapshotOutcome } from '../snapshot/snapshotter.ts';
 import { grantFromUrl } from '../storage/store-url.ts';
+import { LIMIT_FLAGS, limitsOf } from './byte-rate.ts';
 import {
   EXIT,
   HELP_FLAG,
@@ -31,6 +32,7 @@ export const snapshotCommand: Command = {
     summary: 'Takes a snapshot of a folder; only what changed since the last one is uploaded.',
     flags: {
       to: { value: 'store', required: true, help: STORE_HELP },
+      ...LIMIT_FLAGS,
       workspace: WORKSPACE_FLAG,
       json: JSON_FLAG,
       help: HELP_FLAG,
@@ -40,7 +42,7 @@ export const snapshotCommand: Command = {
     const workspaceId = workspaceOf(args);
     const root = await openFolder(args.positionals[0] ?? '');
     await refuseStoreInside(root, args.required('to'));
-    await using store = await openNamedStore(args.required('to'));
+    await using store = await openNamedStore(args.required('to'), limitsOf(args));
     const writerId = STANDALONE_WRITER;
     const snapshotter = new Snapshotter({ store, root, workspaceId, writerId, clock, toolVersion: TOOL_VERSION });
     const begunMs = clock.monotonicMs();

@@ -210,10 +210,7 @@ export class AdaptiveLimitStore implements ObjectStore {
   /** One burst of refusals is one sign: calls begun before the last change do not halve it again. */
   #learn(error: unknown, generation: number): void {
     if (!(error instanceof StoreFailure) || !error.answer.isPushback) return;
-    this.#quietUntilMs = Math.max(
-      this.#quietUntilMs,
-      this.#clock.monotonicMs() + (error.answer.retryAfterMs ?? 0),
-    );
+    this.#quietUntilMs = Math.max(this.#quietUntilMs, this.#clock.monotonicMs() + (error.answer.retryAfterMs ?? 0));
     if (generation !== this.#generation) return;
     this.#enterState(afterPushback(this.#state, this.#bounds));
   }

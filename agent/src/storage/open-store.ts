@@ -45,12 +45,7 @@ function paced(store: ObjectStore, limits: BandwidthLimits | undefined, { clock 
   return limits !== undefined && isCapped ? new PacedStore(store, limits, clock) : store;
 }
 
-function assemble(
-  store: ObjectStore,
-  prefix: string,
-  { clock }: RetryOptions,
-  owned?: AsyncDisposable,
-): OpenStore {
+function assemble(store: ObjectStore, prefix: string, { clock }: RetryOptions, owned?: AsyncDisposable): OpenStore {
   const metered = new MeteredStore(store, clock);
   return Object.assign(new PrefixStore(metered, prefix), {
     throughput: () => metered.throughput(),

@@ -36,7 +36,10 @@ const MEANINGS: Readonly<Record<string, Meaning>> = {
   },
   ExpiredToken: { code: 'UNAUTHORIZED', hint: 'The temporary credentials ran out; get new ones.' },
   InvalidToken: { code: 'UNAUTHORIZED', hint: 'The session token does not belong to this key id.' },
-  RequestTimeTooSkewed: { code: 'UNAUTHORIZED', hint: 'The clock of this computer is wrong; set it, for example with NTP.' },
+  RequestTimeTooSkewed: {
+    code: 'UNAUTHORIZED',
+    hint: 'The clock of this computer is wrong; set it, for example with NTP.',
+  },
   PermanentRedirect: {
     code: 'UNAVAILABLE',
     field: 'endpoint',

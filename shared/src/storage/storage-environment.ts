@@ -67,7 +67,10 @@ export function readBucketGrant(provider: BucketProviderName, env: Environment, 
   const required = (suffix: Suffix, found: string | undefined): string => {
     if (found !== undefined) return found;
     const instead = suffix === 'ENDPOINT' ? INSTEAD_OF_ENDPOINT[provider] : '';
-    problems.push({ name: `${upper}_${suffix}`, text: `${upper}_${suffix} is not set (${SUFFIXES[suffix]}${instead})` });
+    problems.push({
+      name: `${upper}_${suffix}`,
+      text: `${upper}_${suffix} is not set (${SUFFIXES[suffix]}${instead})`,
+    });
     return '';
   };
   const endpoint = required('ENDPOINT', endpointFrom(provider, read, env));
@@ -115,9 +118,7 @@ function bucketVariables(
   return Object.fromEntries(
     Object.entries(SUFFIXES).map(([suffix, what]) => [
       `${provider.toUpperCase()}_${suffix}`,
-      optional.describe(
-        `${title}: ${what}, with STORAGE_PROVIDER=${provider}${defaults[suffix as Suffix] ?? ''}.`,
-      ),
+      optional.describe(`${title}: ${what}, with STORAGE_PROVIDER=${provider}${defaults[suffix as Suffix] ?? ''}.`),
     ]),
   );
 }
