@@ -3,6 +3,7 @@ import {
   afterPushback,
   afterWindow,
   startingAt,
+  WINDOW_ROUNDS,
   type ConcurrencyBounds,
   type ConcurrencyState,
 } from './concurrency-control.ts';
@@ -30,8 +31,6 @@ const START_IN_FLIGHT = 8;
 const MIN_IN_FLIGHT = 2;
 /** Shortest window judged: shorter ones show chance. */
 const WINDOW_MS = 250;
-/** Requests a window needs at least, for the same reason. */
-const WINDOW_REQUESTS = 8;
 /** What a request costs beside its body, in bytes, so that small objects and large ones are one measure. */
 const REQUEST_WORK_BYTES = 64 * 1024;
 /** Keys whose last write is remembered; older ones are long past any limit per key. */
@@ -78,8 +77,11 @@ export class AdaptiveLimitStore implements ObjectStore {
     const signal = options?.signal;
     return this.#run(signal, async () => {
       await this.#waitForKey(key, signal);
-      const outcome = await this.#inner.put(key, bytes, options);
-      return { result: outcome, bytes: bytes.length };
+      try {
+        return { result: await this.#inner.put(key, bytes, options), bytes: bytes.length };
+      } finally {
+        this.#rememberWrite(key, this.#clock.monotonicMs());
+      }
     });
   }
 
@@ -189,7 +191,7 @@ export class AdaptiveLimitStore implements ObjectStore {
 
   #judgeWindow(): void {
     const seen = this.#window;
-    if (seen === null || seen.requests < Math.max(WINDOW_REQUESTS, this.#state.limit)) return;
+    if (seen === null || seen.requests < WINDOW_ROUNDS[this.#state.phase] * this.#state.limit) return;
     const elapsedMs = this.#clock.monotonicMs() - seen.sinceMs;
     if (elapsedMs < WINDOW_MS) return;
     const sample = { workPerSecond: (seen.work / elapsedMs) * 1_000, wasFull: seen.wasFull };
@@ -227,17 +229,23 @@ export class AdaptiveLimitStore implements ObjectStore {
   }
 
   async #waitForKey(key: string, signal: AbortSignal | undefined): Promise<void> {
-    if (this.#msPerKey === 0) return;
     const nowMs = this.#clock.monotonicMs();
     const dueMs = Math.max(nowMs, this.#nextWriteMs.get(key) ?? 0);
-    this.#nextWriteMs.delete(key);
-    this.#nextWriteMs.set(key, dueMs + this.#msPerKey);
-    const [oldest] = this.#nextWriteMs.keys();
-    if (this.#nextWriteMs.size > REMEMBERED_KEYS && oldest !== undefined) this.#nextWriteMs.delete(oldest);
+    this.#rememberWrite(key, dueMs);
     if (dueMs === nowMs) return;
     await this.#clock.sleep(dueMs - nowMs, signal).catch((reason: unknown) => {
       throwIfAborted(signal);
       throw reason;
     });
+  }
+
+  /** Counts from the end of a write too: only then is it certain that the service has seen it. */
+  #rememberWrite(key: string, atMs: number): void {
+    if (this.#msPerKey === 0) return;
+    const nextMs = Math.max(this.#nextWriteMs.get(key) ?? 0, atMs + this.#msPerKey);
+    this.#nextWriteMs.delete(key);
+    this.#nextWriteMs.set(key, nextMs);
+    const [oldest] = this.#nextWriteMs.keys();
+    if (this.#nextWriteMs.size > REMEMBERED_KEYS && oldest !== undefined) this.#nextWriteMs.delete(oldest);
   }
 }

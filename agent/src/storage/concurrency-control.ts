@@ -25,11 +25,17 @@ export interface ConcurrencySample {
 
 /** Doubling must bring a good part of a doubling; less is the noise of a link that is full. */
 const CLIMB_GAIN = 1.25;
-/** A try raises the limit by an eighth; half of that in return is a gain. */
+/** A try raises the limit by a quarter; a quarter of that in return is a gain. */
 const TRY_GAIN = 1.06;
-const TRY_PART = 8;
+const TRY_PART = 4;
 /** Windows between two tries: most of the time is spent at the best known limit. */
-const HOLD_WINDOWS = 8;
+const HOLD_WINDOWS = 3;
+
+/**
+ * How often every place has to turn over in a window. Requests tend to run in waves, and a window that ends within one
+ * misses a part of it: with these many waves that part is smaller than the gain looked for.
+ */
+export const WINDOW_ROUNDS: Readonly<Record<ConcurrencyState['phase'], number>> = { climb: 3, hold: 8, try: 8 };
 
 /** The state at the start. @param limit within the bounds */
 export function startingAt(limit: number): ConcurrencyState {

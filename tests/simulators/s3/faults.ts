@@ -1,8 +1,8 @@
 /**
  * What goes wrong with a request: an error answer, the connection reset before any answer, or a body that ends early.
- * `lost-answer` does the work first, then resets the connection.
+ * `lost-answer` does the work first, then resets the connection; `absent` denies that the object is there.
  */
-export type FaultKind = 'slow-down' | 'too-many' | 'internal' | 'expired-token' | 'reset' | 'truncate' | 'lost-answer';
+export type FaultKind = 'slow-down' | 'too-many' | 'internal' | 'expired-token' | 'reset' | 'truncate' | 'lost-answer' | 'absent';
 
 /** Faults that are nothing but an error answer, and its code. */
 export const FAULT_CODES: Readonly<Partial<Record<FaultKind, string>>> = {
@@ -10,6 +10,7 @@ export const FAULT_CODES: Readonly<Partial<Record<FaultKind, string>>> = {
   'too-many': 'TooManyRequests',
   internal: 'InternalError',
   'expired-token': 'ExpiredToken',
+  absent: 'NoSuchKey',
 };
 
 export interface Fault {
