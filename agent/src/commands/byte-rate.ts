@@ -5,8 +5,11 @@ import type { FlagSpec, ParsedArguments } from './arguments.ts';
 const UNITS: Readonly<Record<string, number>> = {
   '': 1,
   b: 1,
+  k: 1e3,
   kb: 1e3,
+  m: 1e6,
   mb: 1e6,
+  g: 1e9,
   gb: 1e9,
   kib: 1024,
   mib: 1024 ** 2,

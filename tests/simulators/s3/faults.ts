@@ -2,7 +2,15 @@
  * What goes wrong with a request: an error answer, the connection reset before any answer, or a body that ends early.
  * `lost-answer` does the work first, then resets the connection; `absent` denies that the object is there.
  */
-export type FaultKind = 'slow-down' | 'too-many' | 'internal' | 'expired-token' | 'reset' | 'truncate' | 'lost-answer' | 'absent';
+export type FaultKind =
+  | 'slow-down'
+  | 'too-many'
+  | 'internal'
+  | 'expired-token'
+  | 'reset'
+  | 'truncate'
+  | 'lost-answer'
+  | 'absent';
 
 /** Faults that are nothing but an error answer, and its code. */
 export const FAULT_CODES: Readonly<Partial<Record<FaultKind, string>>> = {
