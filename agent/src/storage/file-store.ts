@@ -161,8 +161,13 @@ async function linkUnlessThere(from: string, path: string): Promise<boolean> {
 async function writeFlushed(path: string, bytes: Uint8Array): Promise<void> {
   const file = await open(path, 'wx', 0o644);
   try {
-    await file.writeFile(bytes);
-    await file.sync();
+    // One call for a whole pack: writeFile would cut it into pieces of half a megabyte.
+    for (let done = 0; done < bytes.length;) {
+      const { bytesWritten } = await file.write(bytes, done, bytes.length - done);
+      done += bytesWritten;
+    }
+    // The bytes and their length; the times of a file that nobody has a name for yet do not matter.
+    await file.datasync();
   } finally {
     await file.close();
   }

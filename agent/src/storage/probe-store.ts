@@ -230,7 +230,7 @@ class Probe {
     await this.#check(
       'delete',
       async () => {
-        for (const key of [...this.#written]) {
+        for (const key of this.#written) {
           await this.#store.delete(key, { signal });
           if ((await this.#store.stat(key, { signal })) !== null) {
             throw new DumontError('UNSUPPORTED', 'an object is still there after its delete');

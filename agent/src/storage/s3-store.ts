@@ -4,7 +4,7 @@ import {
   HeadObjectCommand,
   ListObjectsV2Command,
   PutObjectCommand,
-  S3Client,
+  type S3Client,
   type PutObjectCommandInput,
 } from '@aws-sdk/client-s3';
 import type { BucketGrant } from '@dumont/shared/protocol/storage-grant.ts';

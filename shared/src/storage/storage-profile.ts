@@ -94,7 +94,7 @@ const PROFILES: Readonly<Record<BucketProviderName, StorageProfile>> = {
     defaultRegion: 'us-east-1',
     forcePathStyle: true,
     conditionalPut: 'unproven',
-    unsignedPayload: true,
+    unsignedPayload: false,
     maxInFlight: 32,
     requestsPerSecond: null,
     writesPerKeyPerSecond: null,
