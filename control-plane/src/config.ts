@@ -4,24 +4,15 @@ import { z } from 'zod';
 import { envFlag, envMs, envPort, readEnvironment } from '@dumont/shared/node/config.ts';
 import { LOG_LEVELS } from '@dumont/shared/node/logger.ts';
 import type { StorageGrant } from '@dumont/shared/protocol/storage-grant.ts';
+import { readBucketGrant, storageVariables, type Environment } from '@dumont/shared/storage/storage-environment.ts';
+import {
+  STORAGE_PROVIDERS,
+  type BucketProviderName,
+  type StorageProviderName,
+} from '@dumont/shared/storage/storage-profile.ts';
 import { DumontError } from '@dumont/shared/util/errors.ts';
 
-const STORAGE_PROVIDERS = ['file', 'b2', 'r2', 's3', 'wasabi', 'minio'] as const;
-export type StorageProviderName = (typeof STORAGE_PROVIDERS)[number];
-
 const optional = z.string().min(1).optional();
-
-/** The variables of one S3-compatible provider; all five belong together. */
-function bucketVariables(prefix: string, name: string): Readonly<Record<string, typeof optional>> {
-  const text = (what: string) => optional.describe(`${name}: ${what}, with STORAGE_PROVIDER=${prefix.toLowerCase()}.`);
-  return {
-    [`${prefix}_ENDPOINT`]: text('endpoint URL'),
-    [`${prefix}_BUCKET`]: text('bucket'),
-    [`${prefix}_REGION`]: text('region to sign with'),
-    [`${prefix}_KEY_ID`]: text('access key id'),
-    [`${prefix}_APPLICATION_KEY`]: text('secret key'),
-  };
-}
 
 /** Every environment variable of the control plane; `--help` and install/env.example are made from it. */
 export const controlEnvironmentSchema = z.object({
@@ -51,11 +42,6 @@ export const controlEnvironmentSchema = z.object({
     .default('file')
     .describe('Where snapshots go: file, b2, r2, s3, wasabi or minio.'),
   FILE_STORE_PATH: optional.describe('Folder of the file store; default: DUMONT_DATA_DIR/objects.'),
-  ...bucketVariables('B2', 'Backblaze B2'),
-  ...bucketVariables('R2', 'Cloudflare R2'),
-  ...bucketVariables('S3', 'AWS S3'),
-  ...bucketVariables('WASABI', 'Wasabi'),
-  ...bucketVariables('MINIO', 'MinIO or another S3 server'),
   SNAPSHOT_PASSWORD: z
     .string()
     .min(1)
@@ -64,6 +50,7 @@ export const controlEnvironmentSchema = z.object({
     .describe(
       'Password that encrypts snapshots on the machines before they are stored; handed to every rented machine.',
     ),
+  ...storageVariables(),
   DUMONT_LOCAL_PROVIDER: envFlag(true).describe('Offer processes on this computer as machines (provider "local").'),
   DUMONT_LOCAL_DIR: optional.describe('Folder of the local machines; default: DUMONT_DATA_DIR/machines.'),
   DUMONT_LOCAL_BOOT_SCALE: z.coerce
@@ -130,7 +117,7 @@ export function readControlConfig(environment: Readonly<Record<string, string | 
   const storage: StorageGrant =
     env.STORAGE_PROVIDER === 'file'
       ? { kind: 'file', path: resolve(env.FILE_STORE_PATH ?? join(dataDirectory, 'objects')), prefix: '' }
-      : bucketGrant(env.STORAGE_PROVIDER, env);
+      : bucketGrant(env.STORAGE_PROVIDER, environment);
   return {
     config,
     secrets: {
@@ -142,34 +129,12 @@ export function readControlConfig(environment: Readonly<Record<string, string | 
   };
 }
 
-function bucketGrant(
-  provider: Exclude<StorageProviderName, 'file'>,
-  env: Readonly<Record<string, unknown>>,
-): StorageGrant {
-  const prefix = provider.toUpperCase();
-  const missing: string[] = [];
-  const required = (suffix: string, fallback?: string) => {
-    const value = env[`${prefix}_${suffix}`] ?? fallback;
-    if (typeof value === 'string') return value;
-    missing.push(`${prefix}_${suffix}`);
-    return '';
-  };
-  const grant: StorageGrant = {
-    kind: 's3',
-    endpoint: required('ENDPOINT'),
-    bucket: required('BUCKET'),
-    region: required('REGION', provider === 'r2' ? 'auto' : 'us-east-1'),
-    accessKeyId: required('KEY_ID'),
-    secretAccessKey: required('APPLICATION_KEY'),
-    prefix: '',
-    forcePathStyle: provider !== 's3',
-  };
-  const bad = missing.length === 0 && !URL.canParse(grant.endpoint) ? [`${prefix}_ENDPOINT (not a URL)`] : missing;
-  if (bad.length > 0) {
-    throw new DumontError('USAGE', `STORAGE_PROVIDER=${provider} needs ${bad.join(', ')}`, {
-      field: bad[0] ?? 'STORAGE_PROVIDER',
-      hint: 'Set them, or use STORAGE_PROVIDER=file.',
-    });
-  }
-  return grant;
+function bucketGrant(provider: BucketProviderName, env: Environment): StorageGrant {
+  const reading = readBucketGrant(provider, env);
+  if (reading.kind === 'grant') return reading.grant;
+  const lines = reading.problems.map(({ text }) => `  ${text}`);
+  throw new DumontError('USAGE', `STORAGE_PROVIDER=${provider} needs more:\n${lines.join('\n')}`, {
+    field: reading.problems[0]?.name ?? 'STORAGE_PROVIDER',
+    hint: 'Set them, or use STORAGE_PROVIDER=file.',
+  });
 }

@@ -89,7 +89,7 @@ export class ManualClock implements Clock {
   }
 }
 
-/** Lets already resolved promises run their continuations. */
+/** Lets already resolved promises run their continuations, also through several wrappers of one another. */
 async function settle(): Promise<void> {
-  for (let turn = 0; turn < 10; turn += 1) await Promise.resolve();
+  for (let turn = 0; turn < 50; turn += 1) await Promise.resolve();
 }

@@ -4,6 +4,7 @@ import { systemClock, type Clock } from '@dumont/shared/util/clock.ts';
 import { DumontError } from '@dumont/shared/util/errors.ts';
 import { systemRandom } from '@dumont/shared/util/random.ts';
 import { openStore, type OpenStore } from '../storage/open-store.ts';
+import type { BandwidthLimits } from '../storage/paced-store.ts';
 import { grantFromUrl } from '../storage/store-url.ts';
 import type { CommandSpec, FlagSpec, ParsedArguments } from './arguments.ts';
 import type { ProgressBar } from './progress-bar.ts';
@@ -46,7 +47,7 @@ export const WORKSPACE_FLAG: FlagSpec = {
 };
 export const JSON_FLAG: FlagSpec = { help: 'Print one JSON object.' };
 export const HELP_FLAG: FlagSpec = { help: 'Print this text.' };
-export const STORE_HELP = 'file:///path or s3://bucket/prefix (S3_ENDPOINT, S3_REGION, S3_KEY_ID, S3_APPLICATION_KEY)';
+export const STORE_HELP = 'file:///path, or s3://bucket/prefix with its variables (b2:, r2:, wasabi:, minio: likewise)';
 
 /** The `--workspace` flag. @throws {DumontError} USAGE */
 export function workspaceOf(args: ParsedArguments): WorkspaceId {
@@ -60,6 +61,6 @@ export function workspaceOf(args: ParsedArguments): WorkspaceId {
 }
 
 /** The store named by a flag. The caller disposes it. @throws {DumontError} USAGE */
-export function openNamedStore(url: string): Promise<OpenStore> {
-  return openStore(grantFromUrl(url, process.env), { clock: systemClock, random: systemRandom });
+export function openNamedStore(url: string, limits: BandwidthLimits = {}): Promise<OpenStore> {
+  return openStore(grantFromUrl(url, process.env), { clock: systemClock, random: systemRandom, limits });
 }

@@ -2,6 +2,7 @@ import { formatBytes, formatDuration } from '@dumont/shared/util/units.ts';
 import { findSnapshot } from '../snapshot/catalogue.ts';
 import { restoreSnapshot } from '../restore/restorer.ts';
 import { secretsFor } from '../secrets/key-ring.ts';
+import { LIMIT_FLAGS, limitsOf } from './byte-rate.ts';
 import {
   EXIT,
   HELP_FLAG,
@@ -26,6 +27,7 @@ export const restoreCommand: Command = {
       snapshot: { value: 'id', help: '`latest` (default), an id or the beginning of one.' },
       include: { value: 'glob', help: 'Only paths that match, and what lies below them.' },
       delete: { help: 'Remove what the snapshot does not hold; ignored paths stay.' },
+      ...LIMIT_FLAGS,
       workspace: WORKSPACE_FLAG,
       'password-file': PASSWORD_FILE_FLAG,
       json: JSON_FLAG,
@@ -33,7 +35,7 @@ export const restoreCommand: Command = {
     },
   },
   async run(args, { clock, progress, signal }) {
-    await using store = await openNamedStore(args.required('from'));
+    await using store = await openNamedStore(args.required('from'), limitsOf(args));
     const search = { workspaceId: workspaceOf(args), name: args.text('snapshot') ?? 'latest' };
     const ring = await openRingOf(args, store, { create: null, signal });
     const snapshot = await findSnapshot(store, search, { signal });

@@ -4,15 +4,15 @@ import { helpText, parseArguments } from './arguments.ts';
 import { EXIT, type Command, type CommandIo } from './command.ts';
 import { lsCommand, snapshotsCommand, verifyCommand } from './inspect-commands.ts';
 import { keyCommand } from './key-command.ts';
+import { probeCommand } from './probe-command.ts';
 import { ProgressBar } from './progress-bar.ts';
 import { restoreCommand } from './restore-command.ts';
 import { snapshotCommand } from './snapshot-command.ts';
 
 const COMMANDS: ReadonlyMap<string, Command> = new Map(
-  [snapshotCommand, snapshotsCommand, restoreCommand, verifyCommand, lsCommand, keyCommand].map((command) => [
-    command.spec.name,
-    command,
-  ]),
+  [snapshotCommand, snapshotsCommand, restoreCommand, verifyCommand, lsCommand, keyCommand, probeCommand].map(
+    (command) => [command.spec.name, command],
+  ),
 );
 
 /** First words of a command line that need no control plane. */

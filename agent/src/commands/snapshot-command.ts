@@ -6,6 +6,7 @@ import { secretsFor } from '../secrets/key-ring.ts';
 import { findLatest } from '../snapshot/catalogue.ts';
 import { Snapshotter, type SnapshotOutcome } from '../snapshot/snapshotter.ts';
 import { grantFromUrl } from '../storage/store-url.ts';
+import { LIMIT_FLAGS, limitsOf } from './byte-rate.ts';
 import {
   EXIT,
   HELP_FLAG,
@@ -35,6 +36,7 @@ export const snapshotCommand: Command = {
     summary: 'Takes a snapshot of a folder; only what changed since the last one is uploaded.',
     flags: {
       to: { value: 'store', required: true, help: STORE_HELP },
+      ...LIMIT_FLAGS,
       workspace: WORKSPACE_FLAG,
       'password-file': PASSWORD_FILE_FLAG,
       json: JSON_FLAG,
@@ -45,7 +47,7 @@ export const snapshotCommand: Command = {
     const workspaceId = workspaceOf(args);
     const root = await openFolder(args.positionals[0] ?? '');
     await refuseStoreInside(root, args.required('to'));
-    await using store = await openNamedStore(args.required('to'));
+    await using store = await openNamedStore(args.required('to'), limitsOf(args));
     const begunMs = clock.monotonicMs();
     const create = { createdAtMs: clock.nowMs(), label: FIRST_KEY_LABEL };
     const ring = await openRingOf(args, store, { create, signal });

@@ -11,6 +11,7 @@ import {
   type CallOptions,
   type GetOptions,
   type ObjectInfo,
+  type ObjectStat,
   type ObjectStore,
   type PutOptions,
 } from './object-store.ts';
@@ -87,7 +88,7 @@ export class FileStore implements ObjectStore {
     }
   }
 
-  async stat(key: string, options: CallOptions = {}): Promise<{ readonly sizeBytes: number } | null> {
+  async stat(key: string, options: CallOptions = {}): Promise<ObjectStat | null> {
     assertKey(key);
     throwIfAborted(options.signal);
     try {
@@ -160,8 +161,13 @@ async function linkUnlessThere(from: string, path: string): Promise<boolean> {
 async function writeFlushed(path: string, bytes: Uint8Array): Promise<void> {
   const file = await open(path, 'wx', 0o644);
   try {
-    await file.writeFile(bytes);
-    await file.sync();
+    // One call for a whole pack: writeFile would cut it into pieces of half a megabyte.
+    for (let done = 0; done < bytes.length;) {
+      const { bytesWritten } = await file.write(bytes, done, bytes.length - done);
+      done += bytesWritten;
+    }
+    // The bytes and their length; the times of a file that nobody has a name for yet do not matter.
+    await file.datasync();
   } finally {
     await file.close();
   }

@@ -21,6 +21,12 @@ export interface ObjectInfo {
   readonly modifiedMs: number;
 }
 
+export interface ObjectStat {
+  readonly sizeBytes: number;
+  /** MD5 of the whole object, hex, where the store tells it. */
+  readonly md5?: string;
+}
+
 /**
  * Where snapshots live. Objects are immutable by our use of them: a key is written once, whole, and is either absent or
  * complete for every reader; once `put` returns, the bytes survive a crash of the store's own machine as far as the store
@@ -40,7 +46,7 @@ export interface ObjectStore {
   /** @throws {DumontError} NOT_FOUND when there is no such object; CORRUPT when it ends before the range does. */
   get(key: string, options?: GetOptions): Promise<Uint8Array>;
   /** Null when there is no such object. */
-  stat(key: string, options?: CallOptions): Promise<{ readonly sizeBytes: number } | null>;
+  stat(key: string, options?: CallOptions): Promise<ObjectStat | null>;
   /** Every object whose key starts with `prefix`, ascending by key. What is written meanwhile may be missing. */
   list(prefix: string, options?: CallOptions): AsyncIterable<ObjectInfo>;
   /** Removes an object; nothing happens when there is none. */

@@ -1,4 +1,4 @@
-import type { CallOptions, GetOptions, ObjectInfo, ObjectStore, PutOptions } from './object-store.ts';
+import type { CallOptions, GetOptions, ObjectInfo, ObjectStat, ObjectStore, PutOptions } from './object-store.ts';
 import { assertPrefix } from './object-store.ts';
 
 /** Shows what lies under `prefix` of another store as a store of its own; the prefix is put before every key as it is. */
@@ -21,7 +21,7 @@ export class PrefixStore implements ObjectStore {
     return this.#inner.get(this.#prefix + key, options);
   }
 
-  stat(key: string, options?: CallOptions): Promise<{ readonly sizeBytes: number } | null> {
+  stat(key: string, options?: CallOptions): Promise<ObjectStat | null> {
     return this.#inner.stat(this.#prefix + key, options);
   }
 

@@ -1,79 +1,70 @@
 import { resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { storageGrantSchema, type StorageGrant } from '@dumont/shared/protocol/storage-grant.ts';
+import { readBucketGrant, type Environment } from '@dumont/shared/storage/storage-environment.ts';
+import { BUCKET_PROVIDERS, type BucketProviderName } from '@dumont/shared/storage/storage-profile.ts';
 import { DumontError, isDumontError } from '@dumont/shared/util/errors.ts';
 import { assertPrefix } from './object-store.ts';
 
-type Environment = Readonly<Record<string, string | undefined>>;
-
-/** Settings of `s3://` stores and whether they must be set. */
-const S3_VARIABLES = {
-  S3_ENDPOINT: 'URL of the S3-compatible service',
-  S3_REGION: 'region the service signs for; us-east-1 when absent',
-  S3_KEY_ID: 'access key id',
-  S3_APPLICATION_KEY: 'secret key',
-} as const;
-
-const USE = 'Use file:///path/to/folder or s3://bucket/prefix.';
+const USE = 'Use file:///path/to/folder, or s3://bucket/prefix (b2:, r2:, wasabi: and minio: likewise).';
 
 /**
- * A store written as a URL: `file:///path`, or `s3://bucket/prefix` with {@link S3_VARIABLES} from the environment.
+ * A store written as a URL: `file:///path`, or `<provider>://bucket/prefix` with that provider's variables from the
+ * environment. `s3:` is any S3-compatible service: STORAGE_PROVIDER says whose variables count, `S3_…` when absent.
  * @throws {DumontError} USAGE naming everything that is wrong at once
  */
 export function grantFromUrl(url: string, environment: Environment): StorageGrant {
   if (!URL.canParse(url)) throw new DumontError('USAGE', `${JSON.stringify(url)} is not a store`, { hint: USE });
   const parsed = new URL(url);
-  switch (parsed.protocol) {
-    case 'file:':
-      if (parsed.host !== '') {
-        throw new DumontError('USAGE', `${url} names a host; a file store is a folder of this computer`, { hint: USE });
-      }
-      return { kind: 'file', path: resolve(fileURLToPath(parsed)), prefix: '' };
-    case 's3:':
-      return s3Grant(parsed, environment);
-    default:
-      throw new DumontError('USAGE', `${url} has an unknown kind of store`, { hint: USE });
+  const scheme = parsed.protocol.slice(0, -1);
+  if (scheme === 'file') {
+    if (parsed.host !== '') {
+      throw new DumontError('USAGE', `${url} names a host; a file store is a folder of this computer`, { hint: USE });
+    }
+    return { kind: 'file', path: resolve(fileURLToPath(parsed)), prefix: '' };
   }
+  if (!isBucketProvider(scheme)) {
+    throw new DumontError('USAGE', `${url} has an unknown kind of store`, { hint: USE });
+  }
+  return bucketGrant(parsed, scheme === 's3' ? providerOfEnvironment(environment) : scheme, environment);
 }
 
-function s3Grant(url: URL, environment: Environment): StorageGrant {
-  const problems: string[] = [];
-  const fields: string[] = [];
-  const read = (name: keyof typeof S3_VARIABLES): string => {
-    const value = environment[name] ?? '';
-    if (value === '' && name !== 'S3_REGION') {
-      problems.push(`${name} is not set (${S3_VARIABLES[name]})`);
-      fields.push(name);
-    }
-    return value;
-  };
-  const endpoint = read('S3_ENDPOINT');
-  if (endpoint !== '' && !/^https?:\/\//.test(endpoint)) {
-    problems.push('S3_ENDPOINT must start with https:// or http://');
-    fields.push('S3_ENDPOINT');
-  }
+/** The provider of `s3:` stores. @throws {DumontError} USAGE for an unknown one */
+function providerOfEnvironment(environment: Environment): BucketProviderName {
+  const name = environment['STORAGE_PROVIDER'] ?? '';
+  // `file` is where the control plane keeps its own; the URL says that this store is another.
+  if (name === '' || name === 'file') return 's3';
+  if (isBucketProvider(name)) return name;
+  throw new DumontError('USAGE', `STORAGE_PROVIDER=${name} is no provider`, {
+    field: 'STORAGE_PROVIDER',
+    hint: `It is one of ${BUCKET_PROVIDERS.join(', ')}.`,
+  });
+}
+
+function bucketGrant(url: URL, provider: BucketProviderName, environment: Environment): StorageGrant {
   const path = url.pathname.replace(/^\/+|\/+$/g, '');
-  const grant = {
-    kind: 's3',
-    endpoint,
-    region: read('S3_REGION') || 'us-east-1',
-    bucket: url.hostname,
-    prefix: path === '' ? '' : `${path}/`,
-    accessKeyId: read('S3_KEY_ID'),
-    secretAccessKey: read('S3_APPLICATION_KEY'),
-  };
-  if (grant.bucket === '') problems.push('the URL names no bucket');
+  const prefix = path === '' ? '' : `${path}/`;
+  const reading = readBucketGrant(provider, environment, { bucket: url.hostname, prefix });
+  const problems = reading.kind === 'problems' ? reading.problems.map(({ text }) => text) : [];
+  if (url.hostname === '') problems.push('the URL names no bucket');
   try {
-    assertPrefix(grant.prefix);
+    assertPrefix(prefix);
   } catch (error) {
     if (!isDumontError(error)) throw error;
     problems.push(`the prefix ${JSON.stringify(path)} may hold only letters, digits, . _ - and /`);
   }
-  const parsed = storageGrantSchema.safeParse(grant);
-  if (problems.length === 0 && parsed.success) return parsed.data;
-  const unsaid = problems.length > 0 || parsed.success ? [] : parsed.error.issues.map((issue) => issue.message);
-  throw new DumontError('USAGE', `cannot use ${url.href}:\n  ${[...problems, ...unsaid].join('\n  ')}`, {
-    hint: USE,
-    ...(fields[0] === undefined ? {} : { field: fields[0] }),
+  if (reading.kind === 'grant') {
+    const parsed = storageGrantSchema.safeParse(reading.grant);
+    if (parsed.success && problems.length === 0) return parsed.data;
+    problems.push(...(parsed.error?.issues ?? []).map((issue) => issue.message));
+  }
+  const field = reading.kind === 'problems' ? reading.problems[0]?.name : undefined;
+  throw new DumontError('USAGE', `cannot use ${url.href}:\n  ${problems.join('\n  ')}`, {
+    hint: field === undefined ? USE : 'Set the variables named above; docs/STORAGE.md lists them by provider.',
+    ...(field === undefined ? {} : { field }),
   });
+}
+
+function isBucketProvider(name: string): name is BucketProviderName {
+  return (BUCKET_PROVIDERS as readonly string[]).includes(name);
 }

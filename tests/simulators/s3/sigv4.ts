@@ -4,14 +4,27 @@ import type { IncomingMessage } from 'node:http';
 export interface Credentials {
   readonly accessKeyId: string;
   readonly secretAccessKey: string;
+  /** Temporary credentials: requests have to carry it. */
+  readonly sessionToken?: string;
 }
+
+/** What S3 allows a client's clock to be off. */
+const MAX_SKEW_MS = 15 * 60_000;
+
+type Objection =
+  | 'AccessDenied'
+  | 'InvalidAccessKeyId'
+  | 'InvalidToken'
+  | 'RequestTimeTooSkewed'
+  | 'SignatureDoesNotMatch'
+  | 'XAmzContentSHA256Mismatch';
 
 /** An S3 error code for a request whose signature is not right, undefined when it is. Spec: AWS Signature Version 4. */
 export function signatureObjection(
   request: IncomingMessage,
   body: Buffer,
-  credentials: Credentials,
-): 'AccessDenied' | 'InvalidAccessKeyId' | 'SignatureDoesNotMatch' | 'XAmzContentSHA256Mismatch' | undefined {
+  credentials: Credentials & { readonly nowMs: number },
+): Objection | undefined {
   const authorization = request.headers.authorization ?? '';
   const match =
     /^AWS4-HMAC-SHA256 Credential=([^/]+)\/(\d{8})\/([^/]+)\/s3\/aws4_request, ?SignedHeaders=([^,]+), ?Signature=([0-9a-f]{64})$/.exec(
@@ -20,6 +33,10 @@ export function signatureObjection(
   if (match === null) return 'AccessDenied';
   const [, keyId = '', day = '', region = '', signedHeaders = '', signature = ''] = match;
   if (keyId !== credentials.accessKeyId) return 'InvalidAccessKeyId';
+  if (request.headers['x-amz-security-token'] !== credentials.sessionToken) return 'InvalidToken';
+  const date = String(request.headers['x-amz-date'] ?? '');
+  const dateMs = Date.parse(date.replace(/^(\d{4})(\d\d)(\d\d)T(\d\d)(\d\d)(\d\d)Z$/, '$1-$2-$3T$4:$5:$6Z'));
+  if (!(Math.abs(dateMs - credentials.nowMs) <= MAX_SKEW_MS)) return 'RequestTimeTooSkewed';
   const bodyHash = String(request.headers['x-amz-content-sha256'] ?? '');
   if (bodyHash !== 'UNSIGNED-PAYLOAD' && bodyHash !== sha256(body)) return 'XAmzContentSHA256Mismatch';
   const url = new URL(request.url ?? '/', 'http://localhost');
@@ -33,7 +50,6 @@ export function signatureObjection(
     bodyHash,
   ].join('\n');
   const scope = `${day}/${region}/s3/aws4_request`;
-  const date = String(request.headers['x-amz-date'] ?? '');
   const text = ['AWS4-HMAC-SHA256', date, scope, sha256(Buffer.from(canonical))].join('\n');
   const key = [day, region, 's3', 'aws4_request'].reduce<Buffer>(
     (secret, part) => hmac(secret, part),

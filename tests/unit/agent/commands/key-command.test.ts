@@ -77,7 +77,7 @@ test('the same holds on S3, where nothing readable lies either', async () => {
   await using place = await workplace();
   const is = 'correct horse';
   const keys = { accessKeyId: 'id', secretAccessKey: 'secret' };
-  await using simulator = await startS3Simulator({ ...keys, buckets: ['b'], conditionalPut: 'unsupported' });
+  await using simulator = await startS3Simulator({ ...keys, buckets: ['b'], mode: 'b2' });
   vi.stubEnv('S3_ENDPOINT', simulator.endpoint);
   vi.stubEnv('S3_KEY_ID', keys.accessKeyId);
   vi.stubEnv('S3_APPLICATION_KEY', keys.secretAccessKey);
