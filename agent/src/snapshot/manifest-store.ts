@@ -14,7 +14,7 @@ export async function writeManifest(
   manifest: Manifest,
   options: CallOptions = {},
 ): Promise<{ readonly ref: SnapshotRef; readonly storedBytes: number }> {
-  const bytes = await encodeFrames(encodeManifest(manifest));
+  const bytes = encodeFrames(encodeManifest(manifest));
   const key = manifestKey(manifest);
   // `exists` can only be an earlier attempt of this very call: the key holds the snapshot's fresh random id.
   await store.put(key, bytes, { ifAbsent: true, signal: options.signal });
@@ -45,7 +45,7 @@ export async function readManifest(
 /** A stored manifest's bytes to the manifest. @throws {DumontError} CORRUPT, UNSUPPORTED */
 async function unpackManifest(bytes: Uint8Array, key: string): Promise<Manifest> {
   try {
-    return decodeManifest(await decodeFrames(bytes, MAX_MANIFEST_BYTES));
+    return decodeManifest(decodeFrames(bytes, MAX_MANIFEST_BYTES));
   } catch (error) {
     if (!isDumontError(error)) throw error;
     const hint = error.hint === undefined ? {} : { hint: error.hint };

@@ -17,7 +17,7 @@ const MAGIC = 0x184d2204;
 const FLAGS = 0x6c;
 /** Largest block 4 MiB. */
 const BLOCK_DESCRIPTOR = 0x70;
-export const FRAME_HEADER_BYTES = 15;
+const FRAME_HEADER_BYTES = 15;
 const BLOCK_SIZE_BYTES = 4;
 /** End mark and content checksum. */
 const FOOTER_BYTES = 8;
@@ -47,27 +47,10 @@ export interface ParsedFrame extends FrameParts {
 }
 
 /**
- * Frames blocks as the LZ4 frame format wants it (spec 1.6.4, github.com/lz4/lz4, doc/lz4_Frame_format.md), with
- * content size and content checksum, so that the `lz4` command verifies it.
+ * Writes what comes before the first block, as the LZ4 frame format wants it (spec 1.6.4, github.com/lz4/lz4,
+ * doc/lz4_Frame_format.md), with content size and content checksum, so that the `lz4` command verifies it.
+ * @returns where the first block's size goes
  */
-export function joinFrame({ contentLength, contentChecksum, blocks }: FrameParts): Uint8Array {
-  assert(blocks.length >= 1 && blocks.length <= MAX_PLANES_BLOCKS, 'a frame has a block for each plane at most');
-  const length = blocks.reduce(
-    (sum, { bytes }) => sum + BLOCK_SIZE_BYTES + bytes.length,
-    FRAME_HEADER_BYTES + FOOTER_BYTES,
-  );
-  const frame = Buffer.allocUnsafeSlow(length);
-  let at = putFrameHeader(frame, 0, contentLength);
-  for (const { bytes, stored } of blocks) {
-    at = putBlockSize(frame, at, { length: bytes.length, stored });
-    frame.set(bytes, at);
-    at += bytes.length;
-  }
-  putFrameEnd(frame, at, contentChecksum);
-  return frame;
-}
-
-/** Writes what comes before the first block. @returns where that goes */
 export function putFrameHeader(target: Buffer, at: number, contentLength: number): number {
   assert(contentLength >= 1 && contentLength <= MAX_FRAME_CONTENT_BYTES, 'a frame holds 1 byte to 4 MiB and a header');
   target.writeUInt32LE(MAGIC, at);
@@ -90,18 +73,7 @@ export function putFrameEnd(target: Buffer, at: number, contentChecksum: number)
 }
 
 /**
- * A frame of one block.
- * @param raw 1 to {@link MAX_FRAME_RAW_BYTES} bytes
- * @param block `raw` as an LZ4 block; null, or a block that is not smaller, stores `raw` itself
- */
-export function writeFrame(raw: Uint8Array, block: Uint8Array | null): Uint8Array {
-  const stored = block === null || block.length >= raw.length;
-  const blocks = [{ bytes: stored ? raw : block, stored }];
-  return joinFrame({ contentLength: raw.length, contentChecksum: xxh32(raw), blocks });
-}
-
-/**
- * Takes the frame at the start of `bytes` apart. Reads only what {@link joinFrame} writes; the content checksum is left
+ * Takes the frame at the start of `bytes` apart. Reads only the options {@link putFrameHeader} writes; the content checksum is left
  * to the caller, who compares a 256-bit hash, and so is what a block unpacks to.
  * @throws {DumontError} CORRUPT when it is no such frame or is cut short
  */

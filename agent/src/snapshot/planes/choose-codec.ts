@@ -42,8 +42,10 @@ const MIN_GAIN = 0.02;
 const MIN_PLANES_GAIN = 0.03;
 /** What Zstandard makes of bytes, relative to LZ4, where repetitions are what there is to gain: 0.6 to 0.7 on text. */
 const ZSTD_BY_LZ4 = 0.75;
+/** Bytes that LZ4 leaves longer than this have no repetitions to speak of. */
+const MAX_REPETITIVE_COST = 0.95;
 /** A difference must be this much smaller than the chunk alone: restoring it takes its base as well. */
-const MAX_DELTA_BY_PLAIN = 0.6;
+const MAX_DELTA_BY_PLAIN = 0.7;
 /** A segment whose estimate saves less than this is stored untried. */
 const MIN_SEGMENT_GAIN = 0.05;
 /** A lane is tried with LZ4 as it is when its commonest byte has this share; below it matches are rare. */
@@ -102,11 +104,11 @@ export function chooseDelta(
 function chooseSmall(lz4Cost: number, { sample, leadBytes, lanes }: CountedLanes, kernel: CodecKernel): CodecChoice {
   const lz4Costs = kernel.sampleLanes(sample, leadBytes).map((lane, index) => {
     const { topCount, total } = must(lanes[index], 'a lane has its counts');
-    return topCount >= total * MIN_TOP_SHARE ? lz4CostOf(lane, kernel) * ZSTD_BY_LZ4 : 1;
+    return topCount >= total * MIN_TOP_SHARE ? zstdCostOf(lz4CostOf(lane, kernel)) : 1;
   });
   const entropyCosts = lanes.map(({ entropyBits }) => entropyBits / 8);
   const lanesCost = mean(entropyCosts.map((cost, index) => Math.min(cost, lz4Costs[index] ?? 1)));
-  const wholeCost = Math.min(lz4Cost * ZSTD_BY_LZ4, byteEntropyBits(sample) / 8);
+  const wholeCost = Math.min(zstdCostOf(lz4Cost), byteEntropyBits(sample) / 8);
   if (Math.min(lanesCost, wholeCost) > 1 - MIN_GAIN) return { kind: 'stored', cost: 1 };
   if (wholeCost < lanesCost + MIN_PLANES_GAIN) return { kind: 'zstd', cost: wholeCost };
   const matches = lz4Costs.some((cost, index) => cost < (entropyCosts[index] ?? 1));
@@ -235,6 +237,11 @@ function planeCost(density: number): number {
 function lz4CostOf(bytes: Buffer, kernel: CodecKernel): number {
   const length = kernel.packBlock(bytes, 0);
   return length === 0 ? 1 : length / bytes.length;
+}
+
+/** What repetitions are worth to Zstandard, by what they are worth to LZ4. */
+function zstdCostOf(lz4Cost: number): number {
+  return lz4Cost < MAX_REPETITIVE_COST ? lz4Cost * ZSTD_BY_LZ4 : 1;
 }
 
 function byteEntropyBits(bytes: Buffer): number {
