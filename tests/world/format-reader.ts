@@ -41,7 +41,7 @@ export function readPack(pack: Buffer, { baseOf = new Map(), frameKey }: ReadOpt
 }
 
 /** One chunk from its frame. */
-export function readChunk(frame: Buffer, codec: number, base = Buffer.alloc(0)): Buffer {
+export function readChunk(frame: Buffer, codec: number, base: Buffer = Buffer.alloc(0)): Buffer {
   switch (codec) {
     case 0:
     case 1:
@@ -60,7 +60,8 @@ export function readChunk(frame: Buffer, codec: number, base = Buffer.alloc(0)):
 }
 
 function readZstd(frame: Buffer): Buffer {
-  if (frame.readUInt32LE(0) !== 0x184d2a51 || frame.readUInt32LE(4) !== frame.length - 8) throw new Error('no Zstandard');
+  if (frame.readUInt32LE(0) !== 0x184d2a51 || frame.readUInt32LE(4) !== frame.length - 8)
+    throw new Error('no Zstandard');
   return zstdDecompressSync(frame.subarray(8));
 }
 
@@ -88,7 +89,7 @@ export function readFrame(frame: Buffer): Buffer {
 }
 
 /** One LZ4 block. */
-function readBlock(block: Buffer): Buffer {
+export function readBlock(block: Buffer): Buffer {
   const bytes: number[] = [];
   let at = 0;
   const readLength = (nibble: number): number => {

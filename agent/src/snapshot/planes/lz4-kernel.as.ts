@@ -164,7 +164,7 @@ export function encodeBlock(source: usize, length: usize, target: usize, limit: 
       }
       const literals = at - anchor;
       // What is written before the next comparison: a token, literals and the bytes of their length, the distance.
-      if (to + literals + (literals >> 7) + 16 >= outEnd) return 0;
+      if (to + literals + literals / 255 + 16 >= outEnd) return 0;
       let token = to;
       to = putLiterals(to, anchor, literals);
       while (true) {
@@ -172,7 +172,7 @@ export function encodeBlock(source: usize, length: usize, target: usize, limit: 
         to += 2;
         const size = sizeOfMatch(at + MIN_MATCH, match + MIN_MATCH, matchEnd);
         at += MIN_MATCH + size;
-        if (to + (size >> 7) + 16 >= outEnd) return 0;
+        if (to + size / 255 + 16 >= outEnd) return 0;
         to = putSize(token, to, size);
         anchor = at;
         if (at > lastStart) break;
@@ -190,7 +190,7 @@ export function encodeBlock(source: usize, length: usize, target: usize, limit: 
     }
   }
   const literals = end - anchor;
-  if (to + literals + (literals >> 7) + 2 >= outEnd) return 0;
+  if (to + literals + literals / 255 + 2 >= outEnd) return 0;
   to = putLiterals(to, anchor, literals);
   return <i32>(to - target);
 }

@@ -24,21 +24,32 @@ export function compressZstd(bytes: Uint8Array, { matches }: { readonly matches:
   });
 }
 
-/** Inverse of {@link compressZstd}. @throws {DumontError} CORRUPT unless exactly `length` bytes come out */
+/** Inverse of {@link compressZstd}. @throws {DumontError} CORRUPT unless exactly `length` bytes come out of all of `frame` */
 export function decompressZstd(frame: Uint8Array, length: number): Buffer {
-  let bytes: Buffer;
+  const { buffer, engine } = unpack(frame, length);
+  if (buffer.length !== length || engine.bytesWritten !== frame.length) {
+    const found = `${engine.bytesWritten} of ${frame.length} bytes unpack to ${buffer.length} of ${length}`;
+    throw new DumontError('CORRUPT', `a Zstandard frame is refused: ${found}`);
+  }
+  return buffer;
+}
+
+/** What Node returns with `info`, which its types leave out; the engine's `bytesWritten` is what it has taken. */
+interface Unpacked {
+  readonly buffer: Buffer;
+  readonly engine: { readonly bytesWritten: number };
+}
+
+function unpack(frame: Uint8Array, maxLength: number): Unpacked {
   try {
-    bytes = zstdDecompressSync(frame, {
+    return zstdDecompressSync(frame, {
+      info: true,
       params: { [constants.ZSTD_d_windowLogMax]: ZSTD_MAX_WINDOW_LOG },
-      // One more than there may be: the library asks for room before it knows that it is done.
-      chunkSize: Math.max(64, length + 1),
-      maxOutputLength: length,
-    });
+      // One more than there may be, and no less than the library takes.
+      chunkSize: Math.max(64, maxLength + 1),
+      maxOutputLength: maxLength,
+    }) as unknown as Unpacked;
   } catch (cause) {
     throw new DumontError('CORRUPT', 'a Zstandard frame does not unpack', { cause });
   }
-  if (bytes.length !== length) {
-    throw new DumontError('CORRUPT', `a Zstandard frame unpacks to ${bytes.length} of ${length} bytes`);
-  }
-  return bytes;
 }
