@@ -1,22 +1,24 @@
 import { execFileSync, spawnSync } from 'node:child_process';
-import { rmSync, writeFileSync } from 'node:fs';
+import { readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { systemClock } from '@dumont/shared/util/clock.ts';
 import { hashHex } from '@dumont/agent/snapshot/chunk-codec.ts';
+import { CodecKernel } from '@dumont/agent/snapshot/planes/codec-kernel.ts';
 import {
-  compressBlock,
-  compressBlockAsync,
-  uncompressBlock,
-  uncompressBlockAsync,
-} from '@dumont/agent/snapshot/lz4-block.ts';
-import { ChunkCoder, type EncodedChunk } from '@dumont/agent/snapshot/planes/chunk-coder.ts';
+  ChunkCoder,
+  maxFrameBytes,
+  type ChunkHint,
+  type CodingOptions,
+  type EncodedChunk,
+} from '@dumont/agent/snapshot/planes/chunk-coder.ts';
 import { CodecPool } from '@dumont/agent/workers/codec-pool.ts';
-import { makeCorpora } from '../world/corpora.ts';
+import { makeCorpora, trainedOn } from '../world/corpora.ts';
 
 /**
- * Measures the codecs: `node tests/bench/codecs.ts [MiB per corpus]`. Prints MB/s of raw bytes, the best of a few
- * passes, and ratios; compare numbers of one run only. "decode" includes the check of the chunk's id.
+ * Measures the codecs: `node tests/bench/codecs.ts [MiB per corpus] [file …]`. Prints MB/s of raw bytes, the best of a few
+ * passes, and ratios; compare numbers of one run only. "decode" of a coder includes the check of the chunk's id; "LZ4 blocks"
+ * are the kernel's alone, as `lz4 -b1` measures the C library.
  */
 const CHUNK_BYTES = 1024 * 1024;
 const PASSES = 5;
@@ -65,35 +67,51 @@ async function mapBounded<Item, Result>(items: readonly Item[], work: (item: Ite
   return results;
 }
 
-const plainLz4: Contender = {
-  encode: (chunks) => chunks.map((raw) => ({ frame: compressBlock(raw), codec: 'lz4' as const })),
-  decode: (coded, chunks) => {
-    for (const [index, { frame }] of coded.entries()) hashHex(uncompressBlock(frame, chunks[index]?.length ?? 0));
-  },
-};
-
-const libuvLz4: Contender = {
-  encode: (chunks) => mapBounded(chunks, async (raw) => ({ frame: await compressBlockAsync(raw), codec: 'lz4' })),
-  decode: async (coded, chunks) => {
-    await mapBounded(coded, async ({ frame }, index) =>
-      hashHex(await uncompressBlockAsync(frame, chunks[index]?.length ?? 0)),
-    );
-  },
-};
-
-function chosenHere(ids: readonly string[]): Contender {
-  const coder = new ChunkCoder();
+/** LZ4 blocks in the kernel's memory, copied into and out of it as a coder does. */
+function kernelLz4(): Contender {
+  const kernel = new CodecKernel();
   return {
-    encode: (chunks) => chunks.map((raw) => coder.encode(raw)),
+    encode: (chunks) =>
+      chunks.map((raw) => {
+        const length = kernel.packBlock(kernel.load(raw), 0);
+        return length === 0
+          ? { frame: raw, codec: 'stored' }
+          : { frame: Buffer.from(kernel.frame.subarray(0, length)), codec: 'lz4' };
+      }),
     decode: (coded, chunks) => {
       for (const [index, { frame, codec }] of coded.entries()) {
-        coder.decode(frame, { chunkId: ids[index] ?? '', codec, rawLength: chunks[index]?.length ?? 0 });
+        const raw = kernel.raw(chunks[index]?.length ?? 0);
+        if (codec === 'stored') raw.set(frame);
+        else kernel.unpackBlock(frame, raw);
       }
     },
   };
 }
 
-function chosenInPool(pool: CodecPool, ids: readonly string[]): Contender {
+interface Known {
+  readonly ids: readonly string[];
+  readonly hintAt: (index: number) => ChunkHint;
+}
+
+function chosenHere(effort: CodingOptions['effort'], { ids, hintAt }: Known): Contender {
+  const coder = new ChunkCoder({ secrets: null, effort });
+  const pack = Buffer.alloc(maxFrameBytes(CHUNK_BYTES));
+  return {
+    encode: (chunks) =>
+      chunks.map((raw, index) => {
+        const { length, codec } = coder.encodeInto(raw, hintAt(index), pack, 0);
+        return { frame: Buffer.from(pack.subarray(0, length)), codec };
+      }),
+    decode: (coded, chunks) => {
+      for (const [index, { frame, codec }] of coded.entries()) {
+        const expected = { chunkId: ids[index] ?? '', codec, rawLength: chunks[index]?.length ?? 0 };
+        coder.decodeView(frame, expected, hintAt(index).base);
+      }
+    },
+  };
+}
+
+function chosenInPool(pool: CodecPool, { ids }: Known): Contender {
   return {
     encode: (chunks) => mapBounded(chunks, (raw) => pool.encode(raw)),
     decode: async (coded, chunks) => {
@@ -106,7 +124,7 @@ function chosenInPool(pool: CodecPool, ids: readonly string[]): Contender {
 
 function print(name: string, contender: string, { encodeMbps, decodeMbps, ratio }: Measured): void {
   const numbers = [encodeMbps, decodeMbps].map((value) => value.toFixed(0).padStart(7)).join(' ');
-  process.stdout.write(`${name.padEnd(8)} ${contender.padEnd(26)} ${numbers} ${ratio.toFixed(3).padStart(8)}\n`);
+  process.stdout.write(`${name.padEnd(16)} ${contender.padEnd(22)} ${numbers} ${ratio.toFixed(3).padStart(8)}\n`);
 }
 
 /** The `lz4` command's own benchmark on the same bytes: C, one thread, in memory. */
@@ -115,7 +133,7 @@ function lz4Command(name: string, bytes: Buffer): void {
   const path = join(tmpdir(), `dumont-bench-${process.pid}`);
   try {
     writeFileSync(path, bytes);
-    const { stdout, stderr } = spawnSync('lz4', ['-b1', '-i1', path], { encoding: 'utf8' });
+    const { stdout, stderr } = spawnSync('lz4', ['-b1', '-i3', '-B7', path], { encoding: 'utf8' });
     const line = `${stdout}${stderr}`.split(/[\r\n]+/).findLast((text) => text.includes('MB/s')) ?? '';
     const [encodeMbps, decodeMbps] = [...line.matchAll(/([\d.]+) MB\/s/g)].map(([, number]) => Number(number));
     const ratio = bytes.length / execFileSync('lz4', ['-1c', path], { maxBuffer: 2 * bytes.length }).length;
@@ -125,15 +143,30 @@ function lz4Command(name: string, bytes: Buffer): void {
   }
 }
 
-const mebibytes = Number(process.argv[2] ?? 32);
-process.stdout.write(`${'data'.padEnd(8)} ${'coder'.padEnd(26)}  encode  decode    ratio\n`);
-for (const { name, bytes } of makeCorpora(mebibytes * CHUNK_BYTES)) {
+function knownOf(bytes: Buffer, base?: Buffer): Known {
   const ids: string[] = [];
   for (let at = 0; at < bytes.length; at += CHUNK_BYTES) ids.push(hashHex(bytes.subarray(at, at + CHUNK_BYTES)));
+  const hintAt = (index: number) =>
+    base === undefined ? {} : { base: base.subarray(index * CHUNK_BYTES, (index + 1) * CHUNK_BYTES) };
+  return { ids, hintAt };
+}
+
+const mebibytes = Number(process.argv[2] ?? 32);
+const files = process.argv.slice(3).map((path) => {
+  const name = path.split('/').at(-1) ?? path;
+  return { name, bytes: readFileSync(path).subarray(0, mebibytes * CHUNK_BYTES) };
+});
+process.stdout.write(`${'data'.padEnd(16)} ${'coder'.padEnd(22)}  encode  decode    ratio\n`);
+for (const { name, bytes } of [...makeCorpora(mebibytes * CHUNK_BYTES), ...files]) {
+  const known = knownOf(bytes);
   lz4Command(name, bytes);
-  print(name, 'lz4-napi, this thread', await measure(bytes, plainLz4));
-  print(name, 'lz4-napi, its threads', await measure(bytes, libuvLz4));
-  print(name, 'by sample, this thread', await measure(bytes, chosenHere(ids)));
-  await using pool = new CodecPool({ warmUpBytes: 0 });
-  print(name, 'by sample, pool', await measure(bytes, chosenInPool(pool, ids)));
+  print(name, 'LZ4 blocks (kernel)', await measure(bytes, kernelLz4()));
+  print(name, 'fast, this thread', await measure(bytes, chosenHere('fast', known)));
+  print(name, 'small, this thread', await measure(bytes, chosenHere('small', known)));
+  await using pool = new CodecPool({ secrets: null, effort: 'fast', warmUpBytes: 0 });
+  print(name, 'fast, pool', await measure(bytes, chosenInPool(pool, known)));
+}
+for (const step of [1e-2, 1e-3, 1e-4]) {
+  const [base, bytes] = trainedOn((mebibytes * CHUNK_BYTES) / 2, step);
+  print(`bf16 step ${step}`, 'difference', await measure(bytes, chosenHere('fast', knownOf(bytes, base))));
 }

@@ -36,6 +36,19 @@ export function weights(lengthBytes: number, type: 'bf16' | 'fp16' | 'fp32'): Bu
   return bytes;
 }
 
+/** bf16 weights before and after a step of training that moves each by about `step` of itself. */
+export function trainedOn(lengthBytes: number, step: number): readonly [before: Buffer, after: Buffer] {
+  const exact = weights(2 * lengthBytes, 'fp32');
+  const moves = weights(2 * lengthBytes, 'fp32').subarray(4);
+  const [before, after] = [Buffer.alloc(lengthBytes), Buffer.alloc(lengthBytes)];
+  for (let at = 0; at + 8 <= exact.length; at += 4) {
+    const value = exact.readFloatLE(at);
+    before.writeUInt16LE(toBfloat16(value), at / 2);
+    after.writeUInt16LE(toBfloat16(value * (1 + step * Math.sign(moves.readFloatLE(at)))), at / 2);
+  }
+  return [before, after];
+}
+
 /** Text with the statistics of words: a vocabulary, the frequent ones far more often. */
 function text(lengthBytes: number): Buffer {
   const next = random32(2);

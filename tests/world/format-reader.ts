@@ -1,3 +1,5 @@
+import { createDecipheriv } from 'node:crypto';
+import { zstdDecompressSync } from 'node:zlib';
 import { xxh32 } from '@dumont/shared/format/xxh32.ts';
 
 /**
@@ -10,21 +12,64 @@ export interface ReadChunk {
   readonly raw: Buffer;
 }
 
+export interface ReadOptions {
+  /** By chunk id: the base of a difference, an earlier chunk of the pack. */
+  readonly baseOf?: ReadonlyMap<string, string>;
+  /** Key of the frames of an encrypted store. */
+  readonly frameKey?: Buffer;
+}
+
 /** Every chunk a pack's index lists, unpacked. */
-export function readPack(pack: Buffer): readonly ReadChunk[] {
+export function readPack(pack: Buffer, { baseOf = new Map(), frameKey }: ReadOptions = {}): readonly ReadChunk[] {
   const trailer = pack.subarray(-16);
-  const indexAt = Number(trailer.readBigUInt64LE(0));
+  const indexAt = trailer.readUInt32LE(0);
+  const index = pack.subarray(indexAt, indexAt + trailer.readUInt32LE(4));
+  if (xxh32(index) !== trailer.readUInt32LE(8)) throw new Error('the checksum of the index is wrong');
   const chunks: ReadChunk[] = [];
-  for (let at = indexAt; at < indexAt + trailer.readUInt32LE(8); at += 48) {
-    const offset = pack.readUInt32LE(at + 32);
-    const frame = pack.subarray(offset, offset + pack.readUInt32LE(at + 36));
-    const codec = pack.readUInt32LE(at + 44);
-    const content = readFrame(frame);
-    const raw = codec === 2 ? joinPlanes(content) : content;
-    if (raw.length !== pack.readUInt32LE(at + 40)) throw new Error('the index tells another length');
-    chunks.push({ chunkId: pack.toString('hex', at, at + 32), codec, raw });
+  for (let at = 0; at < index.length; at += 48) {
+    const chunkId = index.toString('hex', at, at + 32);
+    const offset = index.readUInt32LE(at + 32);
+    const stored = pack.subarray(offset, offset + index.readUInt32LE(at + 36));
+    const frame = frameKey === undefined ? stored : openSealed(stored, frameKey);
+    const codec = index.readUInt32LE(at + 44);
+    const base = chunks.find((chunk) => chunk.chunkId === baseOf.get(chunkId))?.raw;
+    const raw = readChunk(frame, codec, base);
+    if (raw.length !== index.readUInt32LE(at + 40)) throw new Error('the index tells another length');
+    chunks.push({ chunkId, codec, raw });
   }
   return chunks;
+}
+
+/** One chunk from its frame. */
+export function readChunk(frame: Buffer, codec: number, base: Buffer = Buffer.alloc(0)): Buffer {
+  switch (codec) {
+    case 0:
+    case 1:
+      return readFrame(frame);
+    case 2:
+      return joinPlanes(readFrame(frame));
+    case 3:
+      return readZstd(frame);
+    case 4:
+      return joinPlanes(readZstd(frame));
+    case 5:
+      return Buffer.from(joinPlanes(readFrame(frame)).map((byte, index) => byte ^ (base[index] ?? 0)));
+    default:
+      throw new Error('the codec is unknown');
+  }
+}
+
+function readZstd(frame: Buffer): Buffer {
+  if (frame.readUInt32LE(0) !== 0x184d2a51 || frame.readUInt32LE(4) !== frame.length - 8)
+    throw new Error('no Zstandard');
+  return zstdDecompressSync(frame.subarray(8));
+}
+
+function openSealed(frame: Buffer, key: Buffer): Buffer {
+  if (frame.readUInt32LE(0) !== 0x184d2a52 || frame.readUInt32LE(4) !== frame.length - 8) throw new Error('not sealed');
+  const decipher = createDecipheriv('aes-256-gcm', key, frame.subarray(8, 20));
+  decipher.setAuthTag(frame.subarray(-16));
+  return Buffer.concat([decipher.update(frame.subarray(20, -16)), decipher.final()]);
 }
 
 /** What a frame unpacks to, its checksum compared. */
@@ -44,7 +89,7 @@ export function readFrame(frame: Buffer): Buffer {
 }
 
 /** One LZ4 block. */
-function readBlock(block: Buffer): Buffer {
+export function readBlock(block: Buffer): Buffer {
   const bytes: number[] = [];
   let at = 0;
   const readLength = (nibble: number): number => {

@@ -22,7 +22,7 @@ export async function writeManifest(
   options: ManifestOptions = {},
 ): Promise<{ readonly ref: SnapshotRef; readonly storedBytes: number }> {
   const key = manifestKey(manifest);
-  const bytes = sealManifest(await encodeFrames(encodeManifest(manifest)), key, options.secrets ?? null);
+  const bytes = sealManifest(encodeFrames(encodeManifest(manifest)), key, options.secrets ?? null);
   // `exists` can only be an earlier attempt of this very call: the key holds the snapshot's fresh random id.
   await store.put(key, bytes, { ifAbsent: true, signal: options.signal });
   const ref = { snapshotId: manifest.snapshotId, manifestKey: key, manifestHash: hashHex(bytes) };
@@ -54,7 +54,7 @@ export async function readManifest(
 /** A stored manifest's bytes to the manifest. @throws {DumontError} CORRUPT, UNSUPPORTED */
 async function unpackManifest(bytes: Uint8Array, key: string): Promise<Manifest> {
   try {
-    return decodeManifest(await decodeFrames(bytes, MAX_MANIFEST_BYTES));
+    return decodeManifest(decodeFrames(bytes, MAX_MANIFEST_BYTES));
   } catch (error) {
     if (!isDumontError(error)) throw error;
     const hint = error.hint === undefined ? {} : { hint: error.hint };

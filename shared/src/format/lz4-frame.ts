@@ -17,7 +17,7 @@ const MAGIC = 0x184d2204;
 const FLAGS = 0x6c;
 /** Largest block 4 MiB. */
 const BLOCK_DESCRIPTOR = 0x70;
-const HEADER_BYTES = 15;
+const FRAME_HEADER_BYTES = 15;
 const BLOCK_SIZE_BYTES = 4;
 /** End mark and content checksum. */
 const FOOTER_BYTES = 8;
@@ -47,44 +47,33 @@ export interface ParsedFrame extends FrameParts {
 }
 
 /**
- * Frames blocks as the LZ4 frame format wants it (spec 1.6.4, github.com/lz4/lz4, doc/lz4_Frame_format.md), with
- * content size and content checksum, so that the `lz4` command verifies it.
+ * Writes what comes before the first block, as the LZ4 frame format wants it (spec 1.6.4, github.com/lz4/lz4,
+ * doc/lz4_Frame_format.md), with content size and content checksum, so that the `lz4` command verifies it.
+ * @returns where the first block's size goes
  */
-export function joinFrame({ contentLength, contentChecksum, blocks }: FrameParts): Uint8Array {
+export function putFrameHeader(target: Buffer, at: number, contentLength: number): number {
   assert(contentLength >= 1 && contentLength <= MAX_FRAME_CONTENT_BYTES, 'a frame holds 1 byte to 4 MiB and a header');
-  assert(blocks.length >= 1 && blocks.length <= MAX_PLANES_BLOCKS, 'a frame has a block for each plane at most');
-  const length = blocks.reduce((sum, { bytes }) => sum + BLOCK_SIZE_BYTES + bytes.length, HEADER_BYTES + FOOTER_BYTES);
-  const frame = Buffer.allocUnsafeSlow(length);
-  frame.writeUInt32LE(MAGIC, 0);
-  frame.writeUInt8(FLAGS, 4);
-  frame.writeUInt8(BLOCK_DESCRIPTOR, 5);
-  frame.writeBigUInt64LE(BigInt(contentLength), 6);
-  frame.writeUInt8(headerChecksum(frame), 14);
-  let at = HEADER_BYTES;
-  for (const { bytes, stored } of blocks) {
-    assert(bytes.length >= 1 && bytes.length <= MAX_FRAME_RAW_BYTES, 'a block holds 1 byte to 4 MiB');
-    at = frame.writeUInt32LE((bytes.length | (stored ? STORED_BIT : 0)) >>> 0, at);
-    frame.set(bytes, at);
-    at += bytes.length;
-  }
-  frame.writeUInt32LE(0, at);
-  frame.writeUInt32LE(contentChecksum, at + 4);
-  return frame;
+  target.writeUInt32LE(MAGIC, at);
+  target.writeUInt8(FLAGS, at + 4);
+  target.writeUInt8(BLOCK_DESCRIPTOR, at + 5);
+  target.writeUInt32LE(contentLength, at + 6);
+  target.writeUInt32LE(0, at + 10);
+  return target.writeUInt8(headerChecksum(target.subarray(at)), at + 14);
+}
+
+/** Writes what comes before a block. @returns where the block goes */
+export function putBlockSize(target: Buffer, at: number, block: { readonly length: number; readonly stored: boolean }) {
+  assert(block.length >= 1 && block.length <= MAX_FRAME_RAW_BYTES, 'a block holds 1 byte to 4 MiB');
+  return target.writeUInt32LE(block.stored ? block.length + STORED_BIT : block.length, at);
+}
+
+/** Writes what comes after the last block. @returns where the frame ends */
+export function putFrameEnd(target: Buffer, at: number, contentChecksum: number): number {
+  return target.writeUInt32LE(contentChecksum, target.writeUInt32LE(0, at));
 }
 
 /**
- * A frame of one block.
- * @param raw 1 to {@link MAX_FRAME_RAW_BYTES} bytes
- * @param block `raw` as an LZ4 block; null, or a block that is not smaller, stores `raw` itself
- */
-export function writeFrame(raw: Uint8Array, block: Uint8Array | null): Uint8Array {
-  const stored = block === null || block.length >= raw.length;
-  const blocks = [{ bytes: stored ? raw : block, stored }];
-  return joinFrame({ contentLength: raw.length, contentChecksum: xxh32(raw), blocks });
-}
-
-/**
- * Takes the frame at the start of `bytes` apart. Reads only what {@link joinFrame} writes; the content checksum is left
+ * Takes the frame at the start of `bytes` apart. Reads only the options {@link putFrameHeader} writes; the content checksum is left
  * to the caller, who compares a 256-bit hash, and so is what a block unpacks to.
  * @throws {DumontError} CORRUPT when it is no such frame or is cut short
  */
@@ -116,7 +105,7 @@ export function onlyBlock({ blocks }: ParsedFrame): FrameBlock {
 /** @returns `end`, where the content checksum lies, all four bytes of it inside `bytes` */
 function parseBlocks(bytes: Uint8Array, view: DataView): { readonly blocks: readonly FrameBlock[]; end: number } {
   const blocks: FrameBlock[] = [];
-  for (let at = HEADER_BYTES; ;) {
+  for (let at = FRAME_HEADER_BYTES; ;) {
     if (at + FOOTER_BYTES > bytes.length) throw corrupt('a block is cut short');
     const word = view.getUint32(at, true);
     at += BLOCK_SIZE_BYTES;

@@ -1,28 +1,51 @@
-import { compressSync } from 'lz4-napi';
 import type { LaneOrigin, PlanesSegment, PlanesShape } from '@dumont/shared/format/planes.ts';
 import { must } from '@dumont/shared/util/assert.ts';
-import type { PlanesKernel } from './planes-kernel.ts';
+import type { ElementBytes } from '../tensor/tensor-span.ts';
+import type { CodecKernel } from './codec-kernel.ts';
 
-/** How a chunk is to be encoded. A wrong choice costs space or time, never data. */
+/** Planes of a chunk or of its difference to another. */
+export interface PlanesChoice {
+  readonly kind: 'planes';
+  readonly shape: PlanesShape;
+  /** LZ4 is likely to make this segment smaller. */
+  readonly isCompressible: (segment: PlanesSegment) => boolean;
+  readonly cost: number;
+}
+
+/** How a chunk is to be encoded; `cost` is the size expected, relative to the raw. A wrong choice costs space or time, never data. */
 export type CodecChoice =
-  | { readonly kind: 'stored' }
-  | { readonly kind: 'lz4' }
+  | { readonly kind: 'stored' | 'lz4' | 'zstd'; readonly cost: number }
   | {
-      readonly kind: 'planes';
+      readonly kind: 'lanes-zstd';
       readonly shape: PlanesShape;
-      /** LZ4 is likely to make this segment smaller. */
-      readonly isCompressible: (segment: PlanesSegment) => boolean;
-    };
+      /** Its lanes have repetitions worth looking for. */
+      readonly matches: boolean;
+      readonly cost: number;
+    }
+  | PlanesChoice;
 
-/** Smaller chunks go to LZ4 at once: a sample would cost as much as the whole. */
+export interface ChoosingOptions {
+  readonly effort: 'fast' | 'small';
+  readonly elementBytes: ElementBytes | undefined;
+}
+
+/** Smaller chunks go to LZ4 or Zstandard at once: a sample would cost as much as the whole. */
 const MIN_SAMPLED_BYTES = 16 * 1024;
+/** Setting Zstandard up takes 75 µs, ten times what LZ4 takes for less than this. */
+const MIN_ZSTD_BYTES = 4 * 1024;
 const SAMPLE_WINDOWS = 3;
 const WINDOW_BYTES = 16 * 1024;
 
-/** LZ4 must save this part of the bytes or the chunk is stored: less is not worth unpacking. */
-const MIN_LZ4_GAIN = 0.02;
+/** LZ4 or Zstandard must save this part of the bytes or the chunk is stored: less is not worth unpacking. */
+const MIN_GAIN = 0.02;
 /** Planes must be this much smaller than the better of stored and LZ4: they cost more to unpack. */
 const MIN_PLANES_GAIN = 0.03;
+/** What Zstandard makes of bytes, relative to LZ4, where repetitions are what there is to gain: 0.6 to 0.7 on text. */
+const ZSTD_BY_LZ4 = 0.75;
+/** Bytes that LZ4 leaves longer than this have no repetitions to speak of. */
+const MAX_REPETITIVE_COST = 0.95;
+/** A difference must be this much smaller than the chunk alone: restoring it takes its base as well. */
+const MAX_DELTA_BY_PLAIN = 0.7;
 /** A segment whose estimate saves less than this is stored untried. */
 const MIN_SEGMENT_GAIN = 0.05;
 /** A lane is tried with LZ4 as it is when its commonest byte has this share; below it matches are rare. */
@@ -31,6 +54,8 @@ const MIN_TOP_SHARE = 1 / 16;
 const MAX_ENTROPY_BITS = 7.5;
 /** Origins tried for a lane, from the highest byte value down: more octaves than a tensor's values spread over. */
 const MAX_ORIGINS = 32;
+/** This origin turns every bit of a lane over and so keeps them apart, as differences want it. */
+const INVERTING_ORIGIN = 255;
 
 /**
  * Size of an LZ4 block relative to its input, by density: the share of the rarer bit value in a plane of independent
@@ -46,26 +71,83 @@ const COST_BY_DENSITY: readonly (readonly [density: number, cost: number])[] = [
   [0.12, 1],
 ];
 
-/** Chooses by a sample of the content. Pure, but for the kernel's memory. */
-export function chooseCodec(raw: Uint8Array, kernel: PlanesKernel): CodecChoice {
-  if (raw.length < MIN_SAMPLED_BYTES) return { kind: 'lz4' };
-  const sample = kernel.load(sampleWindows(raw));
-  const lz4Cost = lz4CostOf(sample);
-  const positions = kernel.countLanes(sample).map(countedOf);
-  const leadBytes = findWordStart(positions);
-  const plans = kernel.sampleLanes(sample, leadBytes).map((lane, index) => {
-    return planLane(lane, must(positions[(index + leadBytes) % positions.length], 'a lane has its position'));
+/** Chooses by a sample of the content, which must lie in `raw`. Pure, but for the kernel's memory. */
+export function chooseCodec(raw: Uint8Array, kernel: CodecKernel, options: ChoosingOptions): CodecChoice {
+  const isSmall = options.effort === 'small';
+  if (raw.length < MIN_SAMPLED_BYTES)
+    return { kind: isSmall && raw.length >= MIN_ZSTD_BYTES ? 'zstd' : 'lz4', cost: 1 };
+  const sample = kernel.sample(sampleWindows(raw));
+  const lz4Cost = lz4CostOf(sample, kernel);
+  const lanes = countLanes(sample, kernel, options.elementBytes);
+  if (isSmall) return chooseSmall(lz4Cost, lanes, kernel);
+  const planes = planLanes(lanes, kernel, []);
+  if (planes.cost < Math.min(1, lz4Cost) - MIN_PLANES_GAIN) return planes;
+  return { kind: lz4Cost < 1 - MIN_GAIN ? 'lz4' : 'stored', cost: Math.min(1, lz4Cost) };
+}
+
+/**
+ * How to encode the difference of a chunk to its base. @param plainCost of the chunk without it
+ * @returns null when the difference would not be far smaller
+ */
+export function chooseDelta(
+  { raw, base }: { readonly raw: Uint8Array; readonly base: Uint8Array },
+  kernel: CodecKernel,
+  { elementBytes, plainCost }: { readonly elementBytes: ElementBytes | undefined; readonly plainCost: number },
+): PlanesChoice | null {
+  const sample = kernel.sample(sampleWindows(raw));
+  kernel.xorSample(sample, sampleWindows(base));
+  const planes = planLanes(countLanes(sample, kernel, elementBytes), kernel, [INVERTING_ORIGIN]);
+  return planes.cost < plainCost * MAX_DELTA_BY_PLAIN ? planes : null;
+}
+
+/** Zstandard's entropy coder makes of lanes about their entropy, whole bits of numbers being independent. */
+function chooseSmall(lz4Cost: number, { sample, leadBytes, lanes }: CountedLanes, kernel: CodecKernel): CodecChoice {
+  const lz4Costs = kernel.sampleLanes(sample, leadBytes).map((lane, index) => {
+    const { topCount, total } = must(lanes[index], 'a lane has its counts');
+    return topCount >= total * MIN_TOP_SHARE ? zstdCostOf(lz4CostOf(lane, kernel)) : 1;
   });
-  const planesCost = plans.reduce((sum, { cost }) => sum + cost, 0) / plans.length;
-  if (planesCost < Math.min(1, lz4Cost) - MIN_PLANES_GAIN) {
-    const originOf = (lane: number): LaneOrigin => plans[lane]?.origin ?? null;
-    return {
-      kind: 'planes',
-      shape: { leadBytes, origins: [originOf(0), originOf(1), originOf(2), originOf(3)] },
-      isCompressible: ({ lane, bit }) => (plans[lane]?.costs[bit ?? 0] ?? 1) < 1 - MIN_SEGMENT_GAIN,
-    };
-  }
-  return { kind: lz4Cost < 1 - MIN_LZ4_GAIN ? 'lz4' : 'stored' };
+  const entropyCosts = lanes.map(({ entropyBits }) => entropyBits / 8);
+  const lanesCost = mean(entropyCosts.map((cost, index) => Math.min(cost, lz4Costs[index] ?? 1)));
+  const wholeCost = Math.min(zstdCostOf(lz4Cost), byteEntropyBits(sample) / 8);
+  if (Math.min(lanesCost, wholeCost) > 1 - MIN_GAIN) return { kind: 'stored', cost: 1 };
+  if (wholeCost < lanesCost + MIN_PLANES_GAIN) return { kind: 'zstd', cost: wholeCost };
+  const matches = lz4Costs.some((cost, index) => cost < (entropyCosts[index] ?? 1));
+  return { kind: 'lanes-zstd', shape: { leadBytes, origins: [null, null, null, null] }, matches, cost: lanesCost };
+}
+
+interface CountedLanes {
+  readonly sample: Buffer;
+  readonly leadBytes: number;
+  readonly lanes: readonly Counted[];
+}
+
+function countLanes(sample: Buffer, kernel: CodecKernel, elementBytes: ElementBytes | undefined): CountedLanes {
+  const positions = kernel.countLanes(sample).map(countedOf);
+  // An array of numbers begins with one, and its words with it.
+  const leadBytes = elementBytes === undefined ? findWordStart(positions) : 0;
+  const lanes = positions.map((_, lane) =>
+    must(positions[(lane + leadBytes) % positions.length], 'a lane has its position'),
+  );
+  return { sample, leadBytes, lanes };
+}
+
+function planLanes(
+  { sample, leadBytes, lanes }: CountedLanes,
+  kernel: CodecKernel,
+  origins: readonly number[],
+): PlanesChoice {
+  const plans = kernel.sampleLanes(sample, leadBytes).map((lane, index) => {
+    const counted = must(lanes[index], 'a lane has its counts');
+    const isRepetitive = counted.topCount >= counted.total * MIN_TOP_SHARE;
+    return planLane(isRepetitive ? lz4CostOf(lane, kernel) : 1, counted, origins);
+  });
+  const originOf = (lane: number): LaneOrigin => plans[lane]?.origin ?? null;
+  return {
+    kind: 'planes',
+    shape: { leadBytes, origins: [originOf(0), originOf(1), originOf(2), originOf(3)] },
+    isCompressible: ({ lane, bit }) => (plans[lane]?.costs[bit ?? 0] ?? 1) < 1 - MIN_SEGMENT_GAIN,
+    cost: mean(plans.map(({ cost }) => cost)),
+  };
 }
 
 /** The middle of each third, beginning at multiples of four so that every window has words at the same places. */
@@ -119,13 +201,12 @@ interface LanePlan {
   readonly costs: readonly number[];
 }
 
-function planLane(lane: Buffer, counted: Counted): LanePlan {
-  const wholeCost = counted.topCount >= counted.total * MIN_TOP_SHARE ? lz4CostOf(lane) : 1;
+function planLane(wholeCost: number, counted: Counted, moreOrigins: readonly number[]): LanePlan {
   let best: LanePlan = { origin: null, cost: Math.min(1, wholeCost), costs: [wholeCost] };
   if (counted.entropyBits > MAX_ENTROPY_BITS) return best;
-  for (const origin of counted.present.slice(-MAX_ORIGINS)) {
+  for (const origin of [...counted.present.slice(-MAX_ORIGINS), ...moreOrigins]) {
     const costs = bitCosts(counted, origin);
-    const cost = costs.reduce((sum, one) => sum + one, 0) / costs.length;
+    const cost = mean(costs);
     if (cost < best.cost) best = { origin, cost, costs };
   }
   return best;
@@ -153,6 +234,22 @@ function planeCost(density: number): number {
   return 1;
 }
 
-function lz4CostOf(bytes: Buffer): number {
-  return (compressSync(bytes).length - 4) / bytes.length;
+function lz4CostOf(bytes: Buffer, kernel: CodecKernel): number {
+  const length = kernel.packBlock(bytes, 0);
+  return length === 0 ? 1 : length / bytes.length;
+}
+
+/** What repetitions are worth to Zstandard, by what they are worth to LZ4. */
+function zstdCostOf(lz4Cost: number): number {
+  return lz4Cost < MAX_REPETITIVE_COST ? lz4Cost * ZSTD_BY_LZ4 : 1;
+}
+
+function byteEntropyBits(bytes: Buffer): number {
+  const counts = new Uint32Array(256);
+  for (const byte of bytes) counts[byte] = (counts[byte] ?? 0) + 1;
+  return countedOf(counts).entropyBits;
+}
+
+function mean(values: readonly number[]): number {
+  return values.reduce((sum, value) => sum + value, 0) / values.length;
 }

@@ -58,7 +58,7 @@ test.each(HOSTILE)('a manifest with %s is refused before anything is written', a
   await writeFile(join(engine.root, 'f'), 'content');
   const record = created(await engine.snapshotter.create({ epoch: 1, parent: null }));
   const { manifest } = await readManifest(engine.store, record);
-  const bytes = await encodeFrames(Buffer.from(JSON.stringify(change(manifest))));
+  const bytes = encodeFrames(Buffer.from(JSON.stringify(change(manifest))));
   await engine.store.put(record.manifestKey, bytes);
   const restored = engine.restore({ ...record, manifestHash: hashHex(bytes) });
   await expect(restored).rejects.toMatchObject({ code: 'CORRUPT' });
@@ -72,7 +72,7 @@ test('a manifest of a later format is refused with a hint, and one of another sn
   const record = created(await engine.snapshotter.create({ epoch: 1, parent: null }));
   const { manifest } = await readManifest(engine.store, record);
   const put = async (value: unknown) => {
-    const bytes = await encodeFrames(Buffer.from(JSON.stringify(value)));
+    const bytes = encodeFrames(Buffer.from(JSON.stringify(value)));
     await engine.store.put(record.manifestKey, bytes);
     return { ...record, manifestHash: hashHex(bytes) };
   };
@@ -94,7 +94,7 @@ test('a snapshot that needs more room than the disk has is refused before anythi
   const refs = Array.from({ length: 1_000_000 }, () => 0);
   const entries = ['a', 'b', 'c'].map((path) => file(path, { size: rawLength * refs.length, chunks: refs }));
   const chunks = [[id, 0, 0, 100, rawLength, 'lz4']];
-  const bytes = await encodeFrames(Buffer.from(JSON.stringify({ ...manifest, chunks, entries })));
+  const bytes = encodeFrames(Buffer.from(JSON.stringify({ ...manifest, chunks, entries })));
   await engine.store.put(record.manifestKey, bytes);
   await expect(engine.restore({ ...record, manifestHash: hashHex(bytes) })).rejects.toMatchObject({ code: 'LIMIT' });
   expect(await readdir(engine.target)).toEqual([]);

@@ -3,6 +3,8 @@ import { hashHex } from '@dumont/agent/snapshot/chunk-codec.ts';
 import { CodecPool } from '@dumont/agent/workers/codec-pool.ts';
 import { makeCorpora } from '../../../world/corpora.ts';
 
+const CODING = { secrets: null, effort: 'fast' } as const;
+
 const chunks = makeCorpora(1024 * 1024).flatMap(({ bytes }) => [
   bytes,
   bytes.subarray(3, 200_000),
@@ -10,7 +12,7 @@ const chunks = makeCorpora(1024 * 1024).flatMap(({ bytes }) => [
 ]);
 
 test('many chunks at once come back from the threads as they went in', async () => {
-  await using pool = new CodecPool({ warmUpBytes: 0 });
+  await using pool = new CodecPool({ ...CODING, warmUpBytes: 0 });
   await Promise.all(
     [...chunks, ...chunks].map(async (raw) => {
       const { frame, codec } = await pool.encode(raw);
@@ -21,8 +23,8 @@ test('many chunks at once come back from the threads as they went in', async () 
 });
 
 test('a chunk is encoded alike on a thread and on the caller', async () => {
-  await using threads = new CodecPool({ warmUpBytes: 0 });
-  await using here = new CodecPool({ warmUpBytes: Number.MAX_SAFE_INTEGER });
+  await using threads = new CodecPool({ ...CODING, warmUpBytes: 0 });
+  await using here = new CodecPool({ ...CODING, warmUpBytes: Number.MAX_SAFE_INTEGER });
   for (const raw of chunks) {
     const [one, other] = await Promise.all([threads.encode(raw), here.encode(raw)]);
     expect(one.codec).toBe(other.codec);
@@ -31,7 +33,7 @@ test('a chunk is encoded alike on a thread and on the caller', async () => {
 });
 
 test('damage found on a thread is a CORRUPT error, and the thread goes on', async () => {
-  await using pool = new CodecPool({ warmUpBytes: 0 });
+  await using pool = new CodecPool({ ...CODING, warmUpBytes: 0 });
   const raw = chunks[0] ?? Buffer.alloc(1);
   const { frame, codec } = await pool.encode(raw);
   const expected = { chunkId: hashHex(raw), codec, rawLength: raw.length };
@@ -42,7 +44,7 @@ test('damage found on a thread is a CORRUPT error, and the thread goes on', asyn
 });
 
 test('disposing ends what is under way with ABORTED, and nothing starts after it', async () => {
-  const pool = new CodecPool({ warmUpBytes: 0 });
+  const pool = new CodecPool({ ...CODING, warmUpBytes: 0 });
   const raw = chunks[0] ?? Buffer.alloc(1);
   const underWay = Array.from({ length: 20 }, () => pool.encode(raw));
   const outcomes = Promise.allSettled(underWay);

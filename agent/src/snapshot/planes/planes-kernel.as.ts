@@ -1,20 +1,17 @@
-// AssemblyScript, not TypeScript: the `.as` suffix keeps it from the tools that check TypeScript.
-// planes-kernel.wasm is built from it, in this folder, with assemblyscript 0.28.20:
-//
-//   cp planes-kernel.as build.ts
-//   asc build.ts --outFile planes-kernel.wasm --runtime stub --enable simd -O3 --noAssert --initialMemory 1
-//   rm build.ts
-//
-// The transform is specified in control-plane/docs/FORMAT.md; a test compares this with a plain implementation of it.
-// Every pointer and length is the caller's to bound; nothing is allocated here.
+/**
+ * The plane transform, checksums and counts, in AssemblyScript; built together with lz4-kernel.as.ts into one module,
+ * `codec-kernel.wasm`, which is committed because the agent runs from source. After a change here, build it again:
+ * npm run build:wasm --workspace agent
+ *
+ * The transform is specified in control-plane/docs/FORMAT.md; a test compares this with a plain implementation of it.
+ * Every pointer and length is the caller's to bound; nothing is allocated here.
+ */
 
 /** Words handled by one turn of the loops; `words` is always a multiple of it. */
 const GROUP: usize = 64;
 
-/**
- * Words to lanes: lane b (bits 8b to 8b+7 of each word rotated left by one) goes to `lanes + b * words`.
- */
-export function splitLanes(source: usize, lanes: usize, words: usize): void {
+/** Words to lanes: lane b (bits 8b to 8b+7 of each word rotated left by one) goes to the address `lane b`. */
+export function splitLanes(source: usize, words: usize, lane0: usize, lane1: usize, lane2: usize, lane3: usize): void {
   for (let at: usize = 0; at < words; at += 16) {
     const from = source + at * 4;
     const w0 = rotateLeft(v128.load(from));
@@ -26,15 +23,14 @@ export function splitLanes(source: usize, lanes: usize, words: usize): void {
     const low23 = i8x16.shuffle(w2, w3, 0, 4, 8, 12, 16, 20, 24, 28, 1, 5, 9, 13, 17, 21, 25, 29);
     const high01 = i8x16.shuffle(w0, w1, 2, 6, 10, 14, 18, 22, 26, 30, 3, 7, 11, 15, 19, 23, 27, 31);
     const high23 = i8x16.shuffle(w2, w3, 2, 6, 10, 14, 18, 22, 26, 30, 3, 7, 11, 15, 19, 23, 27, 31);
-    const to = lanes + at;
-    v128.store(to, i64x2.shuffle(low01, low23, 0, 2));
-    v128.store(to + words, i64x2.shuffle(low01, low23, 1, 3));
-    v128.store(to + 2 * words, i64x2.shuffle(high01, high23, 0, 2));
-    v128.store(to + 3 * words, i64x2.shuffle(high01, high23, 1, 3));
+    v128.store(lane0 + at, i64x2.shuffle(low01, low23, 0, 2));
+    v128.store(lane1 + at, i64x2.shuffle(low01, low23, 1, 3));
+    v128.store(lane2 + at, i64x2.shuffle(high01, high23, 0, 2));
+    v128.store(lane3 + at, i64x2.shuffle(high01, high23, 1, 3));
   }
 }
 
-/** Inverse of splitLanes. */
+/** Inverse of splitLanes, of lanes that follow each other. */
 export function joinLanes(lanes: usize, target: usize, words: usize): void {
   for (let at: usize = 0; at < words; at += 16) {
     const from = lanes + at;
@@ -65,8 +61,8 @@ export function splitBits(lane: usize, planes: usize, words: usize, origin: u32)
     let x3 = i8x16.sub(base, v128.load(lane + at, 48));
     let to = planes + (at >> 3);
     for (let bit = 0; bit < 8; bit += 1) {
-      const low = <u64>(<u32>i8x16.bitmask(x0) | (<u32>i8x16.bitmask(x1) << 16));
-      const high = <u64>(<u32>i8x16.bitmask(x2) | (<u32>i8x16.bitmask(x3) << 16));
+      const low = <u64>(<u32>i8x16.bitmask(x0) | ((<u32>i8x16.bitmask(x1)) << 16));
+      const high = <u64>(<u32>i8x16.bitmask(x2) | ((<u32>i8x16.bitmask(x3)) << 16));
       store<u64>(to, low | (high << 32));
       // Doubling is a shift to the left by one; SIMD of this machine has no byte shift of its own.
       x0 = i8x16.add(x0, x0);
@@ -140,20 +136,21 @@ export function xxh32(source: usize, length: usize): u32 {
   return hash ^ (hash >> 16);
 }
 
-// @ts-ignore: decorator
-@inline
 function round(lane: u32, input: u32): u32 {
   return rotl<u32>(lane + input * 0x85ebca77, 13) * 0x9e3779b1;
 }
 
-// @ts-ignore: decorator
-@inline
 function rotateLeft(words: v128): v128 {
   return v128.or(i32x4.shl(words, 1), i32x4.shr_u(words, 31));
 }
 
-// @ts-ignore: decorator
-@inline
 function rotateRight(words: v128): v128 {
   return v128.or(i32x4.shr_u(words, 1), i32x4.shl(words, 31));
+}
+
+/** Exclusive or of two ranges, into the first. */
+export function xor(target: usize, other: usize, length: usize): void {
+  let at: usize = 0;
+  for (; at + 16 <= length; at += 16) v128.store(target + at, v128.xor(v128.load(target + at), v128.load(other + at)));
+  for (; at < length; at += 1) store<u8>(target + at, load<u8>(target + at) ^ load<u8>(other + at));
 }
