@@ -8,6 +8,8 @@ export type Hole = readonly [offset: number, length: number];
 
 /** Holes begin and end at multiples of this, but for one at the file's end: as many bytes as the longest chunk has. */
 export const HOLE_BYTES = 4 * 1024 * 1024;
+/** Of one file, as many as a manifest lists; what is zero behind the last of them is stored. */
+const MAX_HOLES = 100_000;
 /** Looked at in one piece: stays in a cache, and is a multiple of every block that direct reading wants. */
 const PIECE_BYTES = 256 * 1024;
 
@@ -30,7 +32,7 @@ export function findHoles(
     const now = fstatSync(opened, { bigint: true });
     if (!now.isFile() || !sameFileState(now, file.state)) return [];
     const holes: Hole[] = [];
-    for (let offset = 0; offset < file.sizeBytes; offset += HOLE_BYTES) {
+    for (let offset = 0; offset < file.sizeBytes && holes.length < MAX_HOLES; offset += HOLE_BYTES) {
       const length = Math.min(HOLE_BYTES, file.sizeBytes - offset);
       if (!isZero(opened, { offset, length }, file.scratch)) continue;
       const last = holes.at(-1);

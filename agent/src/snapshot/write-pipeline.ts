@@ -1,5 +1,4 @@
 import { availableParallelism } from 'node:os';
-import { setImmediate } from 'node:timers/promises';
 import type { PackIndexEntry } from '@dumont/shared/format/pack.ts';
 import { assert } from '@dumont/shared/util/assert.ts';
 import type { Clock } from '@dumont/shared/util/clock.ts';
@@ -12,7 +11,7 @@ import type { BaseFile } from './writing/base-file.ts';
 import { LocalClaims, SharedClaims } from './writing/chunk-claims.ts';
 import { ChunkIds } from './writing/chunk-ids.ts';
 import { ChunkWriter } from './writing/chunk-writer.ts';
-import { FileWorker } from './writing/file-worker.ts';
+import { FILE_COST_BYTES, FileWorker } from './writing/file-worker.ts';
 import { PACK_BUFFER_BYTES } from './writing/pack-builder.ts';
 import { planBatches, SPLIT_FILE_BYTES } from './writing/plan-tasks.ts';
 import { SplitFile } from './writing/split-file.ts';
@@ -23,10 +22,6 @@ import { WriteThreads } from './writing/write-threads.ts';
 const MAX_THREADS = 4;
 /** Less work than this many bytes is done here: starting threads takes as long. */
 const MIN_THREADED_BYTES = 48 * 1024 * 1024;
-/** Bytes that take as long as opening and closing a file. */
-const FILE_COST_BYTES = 24 * 1024;
-/** Read here before the event loop gets a turn: some tens of milliseconds. */
-const MAX_BLOCKING_BYTES = 8 * 1024 * 1024;
 
 /** Buffers of packs and threads. With the process itself, some 80 MiB, it stays below 400 MB. */
 const DEFAULT_MEMORY_BYTES = 224 * 1024 * 1024;
@@ -166,13 +161,8 @@ export class WritePipeline implements AsyncDisposable {
     onRead: (file: File, read: FileRead) => void,
   ): Promise<void> {
     const worker = this.#openWorker();
-    let blockingBytes = 0;
     for (const file of files) {
       onRead(file, await worker.readFile(file));
-      blockingBytes += file.sizeBytes + FILE_COST_BYTES;
-      if (blockingBytes < MAX_BLOCKING_BYTES) continue;
-      blockingBytes = 0;
-      await setImmediate();
       this.#packs.throwFailure();
     }
   }
@@ -181,12 +171,14 @@ export class WritePipeline implements AsyncDisposable {
     files: readonly File[],
     onRead: (file: File, read: FileRead) => void,
   ): Promise<void> {
-    const threads = this.#openThreads(files);
+    const batches = planBatches(files);
+    const isSplit = batches.some(([first]) => first !== undefined && first.sizeBytes >= SPLIT_FILE_BYTES);
+    const threads = this.#openThreads(files, isSplit ? this.#threadCount : batches.length);
     const { signal } = this.#options;
     const onAbort = () => threads.fail(abortError(signal));
     signal?.addEventListener('abort', onAbort, { once: true });
     try {
-      for (const batch of planBatches(files)) {
+      for (const batch of batches) {
         const [first] = batch;
         if (first !== undefined && first.sizeBytes >= SPLIT_FILE_BYTES && this.#addParts(threads, first, onRead))
           continue;
@@ -214,7 +206,8 @@ export class WritePipeline implements AsyncDisposable {
     return true;
   }
 
-  #openThreads(files: readonly FileToRead[]): WriteThreads {
+  /** @param taskCount threads that have something to do now; the number stays what it is at first */
+  #openThreads(files: readonly FileToRead[], taskCount: number): WriteThreads {
     const roomFor = this.#options.known.size + this.#located.size + maxChunksOf(files);
     const before = this.#claims instanceof SharedClaims ? this.#claims : null;
     if (this.#threads !== undefined && before !== null && before.capacity >= roomFor) return this.#threads;
@@ -225,7 +218,7 @@ export class WritePipeline implements AsyncDisposable {
     this.#writer?.setClaims(claims);
     this.#threads?.setClaims(claims);
     this.#threads ??= new WriteThreads({
-      count: this.#threadCount,
+      count: Math.min(this.#threadCount, taskCount),
       coding: this.#options.coding,
       claims,
       packs: this.#packs,

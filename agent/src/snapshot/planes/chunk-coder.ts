@@ -50,6 +50,14 @@ export interface ChunkHint {
   readonly base?: Uint8Array | undefined;
 }
 
+/** Most bytes a frame has around or above its raw bytes: blocks of planes, the header, the seal. */
+const MAX_AROUND_BYTES = 1_024;
+
+/** Most bytes the stored frame of a chunk has. */
+export function maxFrameBytes(rawLength: number): number {
+  return rawLength + MAX_AROUND_BYTES;
+}
+
 /** Turns chunks into frames and back on the thread it is called on. Not for two threads at once. */
 export class ChunkCoder {
   readonly #kernel = new PlanesKernel();
@@ -66,6 +74,21 @@ export class ChunkCoder {
   encode(raw: Uint8Array, _hint: ChunkHint = {}): EncodedChunk {
     const { frame, codec } = this.#encode(raw);
     return { frame: sealFrame(frame, this.#options.secrets), codec };
+  }
+
+  /**
+   * {@link encode}, with the frame written into `target` from `at` on, which has room for {@link maxFrameBytes}.
+   * @returns the length of the frame
+   */
+  encodeInto(
+    raw: Uint8Array,
+    hint: ChunkHint,
+    target: Uint8Array,
+    at: number,
+  ): { readonly length: number; readonly codec: Codec } {
+    const { frame, codec } = this.encode(raw, hint);
+    target.set(frame, at);
+    return { length: frame.length, codec };
   }
 
   #encode(raw: Uint8Array): EncodedChunk {

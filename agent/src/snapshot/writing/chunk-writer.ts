@@ -16,7 +16,7 @@ export interface PackOutlet {
   prepareBuffer(): void;
 }
 
-/** A chunk to be stored; its bytes are used until `write` returns. */
+/** A chunk to be stored. */
 export interface ChunkToWrite {
   readonly chunkId: string;
   readonly raw: Buffer;
@@ -56,22 +56,14 @@ export class ChunkWriter {
 
   /**
    * Stores the chunk unless somebody has it. Several may be under way at once.
-   * @param baseOf asked for a chunk that is new only
-   * @returns null when it is done, else when it will be: there is no room before
+   * @param baseOf asked once, for a chunk that is new only; its bytes need to hold until the next call of any
+   * @returns null when it is done, else when it will be: there is no room before, and the bytes must stay as they are
    */
   write(chunk: ChunkToWrite, baseOf?: () => BaseChunk | null): Promise<void> | null {
-    const { chunkId, raw, elementBytes } = chunk;
-    if (!this.#claims.claim(chunkId)) return null;
-    const base = baseOf?.() ?? null;
-    const encoded = this.#coder.encode(raw, { elementBytes, base: base?.raw });
-    const place = (pack: PackBuilder): null => {
-      const location = pack.append(chunkId, raw.length, encoded);
-      this.#onLocated(encoded.codec === 'delta' && base !== null ? { ...location, baseId: base.chunkId } : location);
-      if (pack.fill > ASK_EARLY_FILL) this.#outlet.prepareBuffer();
-      return null;
-    };
-    if (this.#pack?.fits(encoded.frame.length) === true) return place(this.#pack);
-    return this.#withRoom(encoded.frame.length, place);
+    if (!this.#claims.claim(chunk.chunkId)) return null;
+    if (this.#pack?.fits(chunk.raw.length) !== true) return this.#writeLater(chunk, baseOf);
+    this.#place(this.#pack, chunk, baseOf);
+    return null;
   }
 
   /** Hands the pack over that is being filled. */
@@ -82,12 +74,19 @@ export class ChunkWriter {
     this.#outlet.send(pack);
   }
 
-  async #withRoom(frameLength: number, place: (pack: PackBuilder) => null): Promise<void> {
-    while (this.#pack?.fits(frameLength) !== true) {
+  async #writeLater(chunk: ChunkToWrite, baseOf: (() => BaseChunk | null) | undefined): Promise<void> {
+    while (this.#pack?.fits(chunk.raw.length) !== true) {
       this.#rotation ??= this.#rotate();
       await this.#rotation;
     }
-    place(this.#pack);
+    this.#place(this.#pack, chunk, baseOf);
+  }
+
+  #place(pack: PackBuilder, chunk: ChunkToWrite, baseOf: (() => BaseChunk | null) | undefined): void {
+    const base = baseOf?.() ?? null;
+    const location = pack.add(chunk, this.#coder, { elementBytes: chunk.elementBytes, base: base?.raw });
+    this.#onLocated(location.codec === 'delta' && base !== null ? { ...location, baseId: base.chunkId } : location);
+    if (pack.fill > ASK_EARLY_FILL) this.#outlet.prepareBuffer();
   }
 
   async #rotate(): Promise<void> {

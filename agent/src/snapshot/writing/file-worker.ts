@@ -1,3 +1,4 @@
+import { setImmediate as letOthersRun } from 'node:timers/promises';
 import type { Clock } from '@dumont/shared/util/clock.ts';
 import { CutWindow, MAX_CHUNK_BYTES } from '../cdc/cut-window.ts';
 import type { Segment } from '../chunker.ts';
@@ -6,6 +7,11 @@ import type { FileState } from '../../workspace/scan.ts';
 import { BaseReader, type BaseFile } from './base-file.ts';
 import type { ChunkIds } from './chunk-ids.ts';
 import type { ChunkWriter } from './chunk-writer.ts';
+
+/** Work done before the event loop gets a turn: some tens of milliseconds. Without turns native buffers are never freed. */
+const TURN_BYTES = 8 * 1024 * 1024;
+/** Bytes that take as long as opening and closing a file. */
+export const FILE_COST_BYTES = 24 * 1024;
 
 /** A file to be read whole. */
 export interface WholeFile {
@@ -33,6 +39,7 @@ export class FileWorker {
   readonly #options: FileWorkerOptions;
   readonly #window = new CutWindow();
   #baseBytes: Buffer | undefined;
+  #blockingBytes = 0;
 
   constructor(options: FileWorkerOptions) {
     this.#options = options;
@@ -62,12 +69,17 @@ export class FileWorker {
     const { writer, ids, onBytes } = this.#options;
     using bases = baseFile === undefined ? null : new BaseReader(baseFile, (raw) => ids.idOf(raw), this.#baseScratch());
     try {
+      this.#blockingBytes += FILE_COST_BYTES;
       for (let step = chunks.next(); ; step = chunks.next()) {
         if (step.done === true) return step.value;
         const chunk = step.value;
         const waiting = writer.write(chunk, bases === null ? undefined : () => bases.baseOf(chunk));
         if (waiting !== null) await waiting;
         onBytes(chunk.length);
+        this.#blockingBytes += chunk.length;
+        if (this.#blockingBytes < TURN_BYTES) continue;
+        this.#blockingBytes = 0;
+        await letOthersRun();
       }
     } catch (error) {
       // Closes the file; what it returned does not matter any more.

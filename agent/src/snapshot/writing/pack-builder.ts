@@ -2,7 +2,7 @@ import { randomBytes } from 'node:crypto';
 import { encodePackIndex, PACK_TARGET_BYTES, type PackIndexEntry } from '@dumont/shared/format/pack.ts';
 import { assert } from '@dumont/shared/util/assert.ts';
 import type { ChunkLocation } from '../pack-writer.ts';
-import type { EncodedChunk } from '../planes/chunk-coder.ts';
+import { maxFrameBytes, type ChunkCoder, type ChunkHint } from '../planes/chunk-coder.ts';
 
 /** Of every pack buffer: the target, and room for the index and the overhead of frames that hold exactly the target. */
 export const PACK_BUFFER_BYTES = PACK_TARGET_BYTES + 256 * 1024;
@@ -40,18 +40,25 @@ export class PackBuilder {
     return this.#length / PACK_BUFFER_BYTES;
   }
 
-  /** True when a frame of that length and the index still have room; always true for the first frame. */
-  fits(frameLength: number): boolean {
+  /** True when any frame of a chunk of that length and the index still have room; always true for the first one. */
+  fits(rawLength: number): boolean {
     const indexLength = INDEX_BYTES + (this.#entries.length + 1) * INDEX_ENTRY_BYTES;
-    return this.#length + frameLength + indexLength <= PACK_BUFFER_BYTES;
+    return this.#length + maxFrameBytes(rawLength) + indexLength <= PACK_BUFFER_BYTES;
   }
 
-  append(chunkId: string, rawLength: number, { frame, codec }: EncodedChunk): ChunkLocation {
-    assert(this.fits(frame.length), 'a frame is added where it fits');
-    const entry = { chunkId, offset: this.#length, storedLength: frame.length, rawLength, codec };
-    this.#bytes.set(frame, this.#length);
+  /** Encodes a chunk that {@link fits} to where it will lie. */
+  add(
+    chunk: { readonly chunkId: string; readonly raw: Uint8Array },
+    coder: ChunkCoder,
+    hint: ChunkHint,
+  ): ChunkLocation {
+    const { chunkId, raw } = chunk;
+    assert(this.fits(raw.length), 'a chunk is added where it fits');
+    const offset = this.#length;
+    const { length: storedLength, codec } = coder.encodeInto(raw, hint, this.#bytes, offset);
+    const entry = { chunkId, offset, storedLength, rawLength: raw.length, codec };
     this.#entries.push(entry);
-    this.#length += frame.length;
+    this.#length += storedLength;
     return { ...entry, packId: this.#packId };
   }
 
