@@ -1,12 +1,12 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { writeFileSync } from 'node:fs';
+import { statSync, writeFileSync } from 'node:fs';
 import { chmod, link, mkdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
 import { systemClock } from '@dumont/shared/util/clock.ts';
 import { CutWindow } from '@dumont/agent/snapshot/cdc/cut-window.ts';
-import { readFileChunks, type FileRead, type ReadChunk } from '@dumont/agent/snapshot/file-reader.ts';
+import { readFileChunks, readPartChunks, type FileRead, type ReadChunk } from '@dumont/agent/snapshot/file-reader.ts';
 import { LoadedManifest } from '@dumont/agent/snapshot/loaded-manifest.ts';
 import { readManifest } from '@dumont/agent/snapshot/manifest-store.ts';
 import { hashHex } from '@dumont/agent/snapshot/chunk-codec.ts';
@@ -120,6 +120,26 @@ test('a file that shrinks or vanishes while it is read does no harm', async () =
   expect(read).toMatchObject({ kind: 'read', torn: false, sizeBytes: 5 });
   await rm(path);
   expect(readSlowly(path)).toEqual({ kind: 'vanished' });
+});
+
+test('a part of a file is only taken while the file is in the state that was planned for', async () => {
+  await using engine = await openEngine();
+  const path = join(engine.root, 'f');
+  await writeFile(path, Buffer.alloc(8 * MIB, 'a'));
+  const segments = [{ offset: 4 * MIB, length: 4 * MIB, cut: 'fixed' as const }];
+  const options = { clock: systemClock, window: new CutWindow(), toId: hashHex };
+  const state = statSync(path, { bigint: true });
+  const untouched = readPartChunks(path, { state, segments }, options);
+  const chunkId = hashHex(Buffer.alloc(4 * MIB, 'a'));
+  expect(untouched.next().value).toMatchObject({ offset: 4 * MIB, length: 4 * MIB, chunkId });
+  expect(untouched.next()).toEqual({ done: true, value: [chunkId] });
+  const touched = readPartChunks(path, { state, segments }, options);
+  touched.next();
+  writeFileSync(path, Buffer.alloc(8 * MIB + 1, 'b'));
+  expect(touched.next()).toEqual({ done: true, value: null });
+  expect(readPartChunks(path, { state, segments }, options).next()).toEqual({ done: true, value: null });
+  await rm(path);
+  expect(readPartChunks(path, { state, segments }, options).next()).toEqual({ done: true, value: null });
 });
 
 test('hard links survive when the first of them vanishes during the snapshot', async () => {

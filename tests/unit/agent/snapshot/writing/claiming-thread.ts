@@ -1,5 +1,6 @@
 import { createHash } from 'node:crypto';
 import { parentPort, workerData } from 'node:worker_threads';
+import { must } from '@dumont/shared/util/assert.ts';
 import { SharedClaims } from '@dumont/agent/snapshot/writing/chunk-claims.ts';
 
 /** Claims the hashes of 0 to count, and tells how many it got. */
@@ -9,4 +10,4 @@ let got = 0;
 for (let seed = 0; seed < count; seed += 1) {
   if (claims.claim(createHash('sha256').update(String(seed)).digest('hex'))) got += 1;
 }
-parentPort?.postMessage(got);
+must(parentPort, 'it is a worker').postMessage(got);
