@@ -23,12 +23,12 @@ const MAX_THREADS = 4;
 /** Less work than this many bytes is done here: starting threads takes as long. */
 const MIN_THREADED_BYTES = 48 * 1024 * 1024;
 
-/** Buffers of packs and threads. With the process itself, some 80 MiB, it stays below 400 MB. */
-const DEFAULT_MEMORY_BYTES = 224 * 1024 * 1024;
+/** Buffers of packs and threads. With the process itself and what is known of the files, it stays below 400 MB. */
+const DEFAULT_MEMORY_BYTES = 176 * 1024 * 1024;
 /** Of a thread: its window and kernel, and what they leave to the collector. */
 const THREAD_BYTES = 24 * 1024 * 1024;
-/** One being filled and one that is ready; as many again for the calling thread. */
-const MIN_BUFFERS_PER_THREAD = 2;
+/** Packs on their way to the store, besides one that each thread fills, however little memory there is. */
+const MIN_UPLOADS = 2;
 
 /** Chunks the store holds already. */
 export interface KnownChunks {
@@ -46,7 +46,7 @@ export interface WritePipelineOptions {
   readonly onPackStored?: ((packId: string, entries: readonly PackIndexEntry[]) => void) | undefined;
   /** Called while files are read, with the bytes since the last call; what is read again counts again. */
   readonly onBytesRead?: ((byteCount: number) => void) | undefined;
-  /** What packs and threads may take, about; 224 MiB when absent. A few buffers are always allowed. */
+  /** What packs and threads may take, about; 176 MiB when absent. A few buffers are always allowed. */
   readonly memoryBytes?: number | undefined;
   /** Threads at most; 0 to do everything here. As many as there are cores, four at most, when absent. */
   readonly maxThreads?: number | undefined;
@@ -88,10 +88,7 @@ export class WritePipeline implements AsyncDisposable {
     const bufferBytes = (options.memoryBytes ?? DEFAULT_MEMORY_BYTES) - (this.#threadCount + 1) * THREAD_BYTES;
     this.#packs = new PackWriter({
       store,
-      maxBuffers: Math.max(
-        (this.#threadCount + 1) * MIN_BUFFERS_PER_THREAD,
-        Math.floor(bufferBytes / PACK_BUFFER_BYTES),
-      ),
+      maxBuffers: Math.max(this.#threadCount + 1 + MIN_UPLOADS, Math.floor(bufferBytes / PACK_BUFFER_BYTES)),
       onPackStored,
       onFailure: (error) => this.#threads?.fail(error),
       signal,
@@ -233,7 +230,6 @@ export class WritePipeline implements AsyncDisposable {
       outlet: {
         send: (pack) => this.#packs.upload(pack),
         takeBuffer: () => this.#packs.takeBuffer(),
-        prepareBuffer: () => {},
       },
       onLocated: (location) => this.#learn(location),
     });

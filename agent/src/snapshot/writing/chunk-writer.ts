@@ -3,17 +3,12 @@ import type { ChunkCoder, ChunkHint } from '../planes/chunk-coder.ts';
 import type { ChunkClaims } from './chunk-claims.ts';
 import { PackBuilder, type FullPack } from './pack-builder.ts';
 
-/** A pack that far filled has the next buffer asked for, so that it is there when needed. */
-const ASK_EARLY_FILL = 0.75;
-
 /** Where full packs go and empty buffers come from. */
 export interface PackOutlet {
   /** Takes the pack and its buffer over. */
   send(pack: FullPack): void;
   /** An empty buffer, as soon as there is one. Rejects when there will be none any more. */
   takeBuffer(): Promise<ArrayBuffer>;
-  /** Tells that a buffer will be taken soon. */
-  prepareBuffer(): void;
 }
 
 /** A chunk to be stored. */
@@ -86,7 +81,6 @@ export class ChunkWriter {
     const base = baseOf?.() ?? null;
     const location = pack.add(chunk, this.#coder, { elementBytes: chunk.elementBytes, base: base?.raw });
     this.#onLocated(location.codec === 'delta' && base !== null ? { ...location, baseId: base.chunkId } : location);
-    if (pack.fill > ASK_EARLY_FILL) this.#outlet.prepareBuffer();
   }
 
   async #rotate(): Promise<void> {

@@ -35,11 +35,6 @@ export class PackBuilder {
     this.#bytes = Buffer.from(buffer);
   }
 
-  /** Share of the buffer in use, 0 to 1. */
-  get fill(): number {
-    return this.#length / PACK_BUFFER_BYTES;
-  }
-
   /** True when any frame of a chunk of that length and the index still have room; always true for the first one. */
   fits(rawLength: number): boolean {
     const indexLength = INDEX_BYTES + (this.#entries.length + 1) * INDEX_ENTRY_BYTES;

@@ -28,10 +28,8 @@ const PROGRESS_BYTES = 32 * 1024 * 1024;
 const port = must(parentPort, 'a write thread is a worker');
 const { coding, claims } = workerData as WriteThreadData;
 
-const buffers: ArrayBuffer[] = [];
+/** Those who asked for a buffer. */
 const bufferWaiters: ((buffer: ArrayBuffer) => void)[] = [];
-/** Buffers asked for and not here yet. */
-let asked = 0;
 let located: ChunkLocation[] = [];
 let readBytes = 0;
 
@@ -45,23 +43,13 @@ function takeLocated() {
   return packed;
 }
 
-function ask(): void {
-  asked += 1;
-  post({ type: 'need-buffer' });
-}
-
 const outlet: PackOutlet = {
   send: ({ packId, buffer, length }) => {
     post({ type: 'pack', packId, buffer, length, located: takeLocated() }, [buffer]);
   },
   takeBuffer: async () => {
-    const buffer = buffers.pop();
-    if (buffer !== undefined) return buffer;
-    if (asked <= bufferWaiters.length) ask();
+    post({ type: 'need-buffer' });
     return new Promise((resolve) => bufferWaiters.push(resolve));
-  },
-  prepareBuffer: () => {
-    if (buffers.length + asked === 0) ask();
   },
 };
 
@@ -113,12 +101,6 @@ async function follow(order: Exclude<WriteOrder, { readonly type: 'buffer' }>): 
 /** Orders are followed one by one; one that fails ends the thread with its error. */
 let last: Promise<void> = Promise.resolve();
 port.on('message', (order: WriteOrder) => {
-  if (order.type !== 'buffer') {
-    last = last.then(() => follow(order));
-    return;
-  }
-  asked -= 1;
-  const waiter = bufferWaiters.shift();
-  if (waiter === undefined) buffers.push(order.buffer);
-  else waiter(order.buffer);
+  if (order.type === 'buffer') must(bufferWaiters.shift(), 'a buffer was asked for')(order.buffer);
+  else last = last.then(() => follow(order));
 });

