@@ -76,7 +76,7 @@ async function measure(name: string, bytes: Buffer): Promise<Readonly<Record<str
   const hashMs = await best(() => void hashHex(window.bytes));
   const part = bytes.subarray(0, REFERENCE_BYTES);
   const referenceMs = await best(() => void referenceCuts(part));
-  const chunks = await chunksOf(bytes);
+  const chunks = chunksOf(bytes);
   const scan = speed(held, scanMs);
   const reference = speed(part.length, referenceMs);
   return {

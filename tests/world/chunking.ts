@@ -19,7 +19,7 @@ export function memorySource(bytes: Buffer, readSizes: readonly number[] = []): 
   return {
     sizeBytes: bytes.length,
     readBytes: 0,
-    async read(into, offset) {
+    read(into, offset) {
       const limit = readSizes[reads % readSizes.length] ?? into.length;
       reads += 1;
       const part = bytes.subarray(offset, offset + Math.min(limit, into.length));
@@ -35,12 +35,12 @@ export interface SeenChunk extends ChunkRange {
 }
 
 /** The chunks the agent makes of a file with these bytes. */
-export async function chunksOf(bytes: Buffer, readSizes: readonly number[] = []): Promise<readonly SeenChunk[]> {
+export function chunksOf(bytes: Buffer, readSizes: readonly number[] = []): readonly SeenChunk[] {
   const window = new CutWindow();
   const source = memorySource(bytes, readSizes);
-  const segments = planSegments(bytes.length, await findTensors(source, window.bytes));
+  const segments = planSegments(bytes.length, findTensors(source, window.bytes));
   const seen: SeenChunk[] = [];
-  for await (const { raw, ...range } of cutChunks(source, segments, window)) seen.push({ ...range, id: hashHex(raw) });
+  for (const { raw, ...range } of cutChunks(source, segments, window)) seen.push({ ...range, id: hashHex(raw) });
   return seen;
 }
 

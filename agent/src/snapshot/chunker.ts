@@ -35,21 +35,17 @@ export interface Chunk extends ChunkRange {
 /**
  * Reads a source once and cuts it. The same bytes and segments give the same chunks, however the reads are answered.
  * Ends early, with the last whole chunk, when the source does.
- * @param segments the whole source, ascending and without gaps
+ * @param segments of the source, ascending and apart or next to each other; what lies between them is not read
  * @param window overwritten; nobody else may use it meanwhile
  */
-export async function* cutChunks(
-  source: ByteSource,
-  segments: Iterable<Segment>,
-  window: CutWindow,
-): AsyncGenerator<Chunk> {
+export function* cutChunks(source: ByteSource, segments: Iterable<Segment>, window: CutWindow): Generator<Chunk> {
   const feed = new Feed(source, window);
   for (const { offset, length, cut, elementBytes } of segments) {
-    assert(offset === feed.offset, 'segments follow each other');
+    feed.skipTo(offset);
     const end = offset + length;
     while (feed.offset < end) {
       const limit = Math.min(MAX_CHUNK_BYTES, end - feed.offset);
-      const chunkLength = await (cut === 'fixed' ? feed.awaitBytes(limit) : feed.awaitCut(limit));
+      const chunkLength = cut === 'fixed' ? feed.holdBytes(limit) : feed.holdCut(limit);
       if (chunkLength === 0) return;
       yield { offset: feed.offset, length: chunkLength, elementBytes, raw: feed.take(chunkLength) };
     }
@@ -75,15 +71,22 @@ class Feed {
     return this.#offset;
   }
 
+  /** Goes forward to where the next chunk begins. */
+  skipTo(offset: number): void {
+    assert(offset >= this.#offset, 'segments follow each other');
+    this.#start = Math.min(this.#filled, this.#start + offset - this.#offset);
+    this.#offset = offset;
+  }
+
   /** `length` when that many bytes are in the window, 0 when the source ends before. */
-  async awaitBytes(length: number): Promise<number> {
+  holdBytes(length: number): number {
     const missing = length - (this.#filled - this.#start);
-    return missing <= 0 || (await this.#readMore(missing)) ? length : 0;
+    return missing <= 0 || this.#readMore(missing) ? length : 0;
   }
 
   /** Length of the next chunk by its content, at most `limit`; 0 when the source ends before. */
-  async awaitCut(limit: number): Promise<number> {
-    if (limit <= MIN_CHUNK_BYTES) return this.awaitBytes(limit);
+  holdCut(limit: number): number {
+    if (limit <= MIN_CHUNK_BYTES) return this.holdBytes(limit);
     for (let scanned = 0; ;) {
       const available = Math.min(limit, this.#filled - this.#start);
       const start = this.#start;
@@ -92,11 +95,11 @@ class Feed {
       if (available === limit) return limit;
       scanned = available;
       const missing = Math.max(NEXT_READ_BYTES, FIRST_READ_BYTES - available);
-      if (!(await this.#readMore(missing))) return 0;
+      if (!this.#readMore(missing)) return 0;
     }
   }
 
-  /** Ends the chunk. @returns its bytes, valid until the next await */
+  /** Ends the chunk. @returns its bytes, valid until the next call */
   take(length: number): Buffer {
     const raw = this.#window.bytes.subarray(this.#start, this.#start + length);
     this.#start += length;
@@ -105,7 +108,7 @@ class Feed {
   }
 
   /** Reads up to `length` more bytes. False when the source ends before all it promised is read. */
-  async #readMore(length: number): Promise<boolean> {
+  #readMore(length: number): boolean {
     const { bytes } = this.#window;
     const held = this.#filled - this.#start;
     const wanted = Math.min(length, this.#source.sizeBytes - this.#offset - held);

@@ -1,13 +1,9 @@
-import { randomBytes } from 'node:crypto';
-import { encodePackIndex, PACK_TARGET_BYTES, type PackIndexEntry } from '@dumont/shared/format/pack.ts';
 import { packKey } from '@dumont/shared/format/layout.ts';
+import type { PackIndexEntry } from '@dumont/shared/format/pack.ts';
+import { assert } from '@dumont/shared/util/assert.ts';
+import { DumontError } from '@dumont/shared/util/errors.ts';
 import type { ObjectStore } from '../storage/object-store.ts';
-import type { CodecPool } from '../workers/codec-pool.ts';
-
-/** Packs on their way at once; with the one being filled, at most 128 MiB and a few chunks are in memory. */
-const MAX_UPLOADS = 3;
-/** Holds a full pack with its last frame and, mostly, its index; a larger one gets a buffer of its own. */
-const BUFFER_BYTES = PACK_TARGET_BYTES + 5 * 1024 * 1024;
+import { PACK_BUFFER_BYTES, type FullPack } from './writing/pack-builder.ts';
 
 /** Where a chunk's frame lies. */
 export interface ChunkLocation extends PackIndexEntry {
@@ -18,133 +14,106 @@ export interface ChunkLocation extends PackIndexEntry {
 
 export interface PackWriterOptions {
   readonly store: ObjectStore;
-  readonly codecs: CodecPool;
-  /** True for chunks the store holds already. */
-  readonly isKnown: (chunkId: string) => boolean;
+  /** Buffers there are in all: being filled, waiting to be filled, or on their way to the store. */
+  readonly maxBuffers: number;
   readonly onPackStored?: ((packId: string, entries: readonly PackIndexEntry[]) => void) | undefined;
+  /** Called once, with what the first upload that failed threw. */
+  readonly onFailure: (error: unknown) => void;
   readonly signal?: AbortSignal | undefined;
 }
 
 /**
- * Gathers new chunks into packs and uploads them, a few at once. Many callers may `add` at the same time; a full
- * pipeline makes them wait. Dispose it to stop: nothing is in flight afterwards.
+ * Owns the buffers of packs and uploads full ones, as many at once as there are buffers: a slow store gets many streams, a
+ * fast one needs few. Buffers are used again, for fresh memory costs more than filling it. Dispose it to stop: nothing is in
+ * flight afterwards.
  */
 export class PackWriter implements AsyncDisposable {
   readonly #options: PackWriterOptions;
   readonly #cancel = new AbortController();
-  readonly #claimed = new Set<string>();
-  readonly #located = new Map<string, ChunkLocation>();
+  readonly #signal: AbortSignal;
   readonly #uploads = new Set<Promise<void>>();
-  /** Buffers of packs already stored, used again: fresh memory costs more than filling it. At most {@link MAX_UPLOADS}. */
-  readonly #spares: Buffer[] = [];
-  /** Drawn before the pack is filled, so that a chunk's place is known at once. */
-  #packId = newPackId();
-  #frames: Uint8Array[] = [];
-  #index: PackIndexEntry[] = [];
-  #framesLength = 0;
+  readonly #free: ArrayBuffer[] = [];
+  readonly #waiting: PromiseWithResolvers<ArrayBuffer>[] = [];
+  #bufferCount = 0;
   #failure: { readonly error: unknown } | undefined;
-  #newBytes = 0;
   #storedBytes = 0;
 
   constructor(options: PackWriterOptions) {
     this.#options = options;
+    const { signal } = options;
+    this.#signal = signal === undefined ? this.#cancel.signal : AbortSignal.any([this.#cancel.signal, signal]);
   }
 
-  /** Chunks written so far, by id; stored for good after {@link finish}. */
-  get located(): ReadonlyMap<string, ChunkLocation> {
-    return this.#located;
-  }
-
-  /** Raw bytes of the chunks added that were new. */
-  get newBytes(): number {
-    return this.#newBytes;
-  }
-
-  /** Bytes of the packs made. */
+  /** Bytes of the packs stored. */
   get storedBytes(): number {
     return this.#storedBytes;
   }
 
-  /** Makes sure the store will hold the chunk. `raw` may be reused when it returns. Throws what an upload threw. */
-  async add(chunkId: string, raw: Uint8Array): Promise<void> {
-    if (this.#claimed.has(chunkId) || this.#options.isKnown(chunkId)) return;
-    this.#claimed.add(chunkId);
-    const rawLength = raw.length;
-    const { frame, codec } = await this.#options.codecs.encode(raw);
-    await this.#makeRoom();
-    const entry = { chunkId, offset: this.#framesLength, storedLength: frame.length, rawLength, codec };
-    this.#index.push(entry);
-    this.#located.set(chunkId, { ...entry, packId: this.#packId });
-    this.#frames.push(frame);
-    this.#framesLength += frame.length;
-    this.#newBytes += rawLength;
-  }
-
-  /** Uploads the rest and returns when every pack is stored. */
-  async finish(): Promise<void> {
-    if (this.#frames.length > 0) this.#startUpload();
-    await Promise.all(this.#uploads);
-    this.#throwFailure();
-  }
-
-  async [Symbol.asyncDispose](): Promise<void> {
-    this.#cancel.abort(new DOMException('the snapshot ended', 'AbortError'));
-    await Promise.all(this.#uploads);
-  }
-
-  async #makeRoom(): Promise<void> {
-    this.#throwFailure();
-    while (this.#framesLength >= PACK_TARGET_BYTES) {
-      if (this.#uploads.size < MAX_UPLOADS) this.#startUpload();
-      else await Promise.race(this.#uploads);
-      this.#throwFailure();
+  /** A buffer of {@link PACK_BUFFER_BYTES} to fill, in the order of asking. Rejects with what an upload threw. */
+  async takeBuffer(): Promise<ArrayBuffer> {
+    this.throwFailure();
+    const free = this.#free.pop();
+    if (free !== undefined) return free;
+    if (this.#bufferCount < this.#options.maxBuffers) {
+      this.#bufferCount += 1;
+      return new ArrayBuffer(PACK_BUFFER_BYTES);
     }
+    const waiting = Promise.withResolvers<ArrayBuffer>();
+    this.#waiting.push(waiting);
+    return waiting.promise;
   }
 
-  #startUpload(): void {
-    const entries = this.#index;
-    const index = encodePackIndex(entries, this.#framesLength);
-    const buffer = this.#takeBuffer(this.#framesLength + index.length);
-    let packLength = 0;
-    for (const part of [...this.#frames, index]) {
-      buffer.set(part, packLength);
-      packLength += part.length;
-    }
-    const pack = buffer.subarray(0, packLength);
-    const packId = this.#packId;
-    this.#packId = newPackId();
-    this.#frames = [];
-    this.#index = [];
-    this.#framesLength = 0;
-    const { store, signal, onPackStored } = this.#options;
-    const signals = signal === undefined ? [this.#cancel.signal] : [this.#cancel.signal, signal];
+  /** Starts the upload of a pack; its buffer came from {@link takeBuffer}. */
+  upload({ packId, buffer, length, entries }: FullPack): void {
+    assert(buffer.byteLength === PACK_BUFFER_BYTES, 'a pack lies in a buffer of ours');
+    const { store, onPackStored } = this.#options;
     const upload = store
-      .put(packKey(packId), pack, { ifAbsent: true, signal: AbortSignal.any(signals) })
+      .put(packKey(packId), new Uint8Array(buffer, 0, length), { ifAbsent: true, signal: this.#signal })
       .then(
         () => {
-          this.#storedBytes += pack.length;
-          if (buffer.length === BUFFER_BYTES) this.#spares.push(buffer);
+          this.#storedBytes += length;
           onPackStored?.(packId, entries);
+          this.#giveBack(buffer);
         },
-        (error: unknown) => {
-          this.#failure ??= { error };
-        },
+        (error: unknown) => this.#fail(error),
       )
+      .catch((error: unknown) => this.#fail(error))
       .finally(() => this.#uploads.delete(upload));
     this.#uploads.add(upload);
   }
 
-  #takeBuffer(length: number): Buffer {
-    if (length < PACK_TARGET_BYTES || length > BUFFER_BYTES) return Buffer.allocUnsafeSlow(length);
-    return this.#spares.pop() ?? Buffer.allocUnsafeSlow(BUFFER_BYTES);
+  /** Returns when every pack is stored. Throws what an upload threw. */
+  async finish(): Promise<void> {
+    await Promise.all(this.#uploads);
+    this.throwFailure();
   }
 
-  #throwFailure(): void {
+  throwFailure(): void {
     if (this.#failure !== undefined) throw this.#failure.error;
   }
-}
 
-/** 128 random bits: no id ever comes back, not even for the same bytes. */
-function newPackId(): string {
-  return randomBytes(16).toString('hex');
+  async [Symbol.asyncDispose](): Promise<void> {
+    const ended = new DumontError('ABORTED', 'the snapshot ended');
+    this.#failure ??= { error: ended };
+    this.#cancel.abort(ended);
+    this.#rejectWaiting();
+    await Promise.all(this.#uploads);
+  }
+
+  #giveBack(buffer: ArrayBuffer): void {
+    const waiting = this.#waiting.shift();
+    if (waiting === undefined) this.#free.push(buffer);
+    else waiting.resolve(buffer);
+  }
+
+  #fail(error: unknown): void {
+    if (this.#failure !== undefined) return;
+    this.#failure = { error };
+    this.#rejectWaiting();
+    this.#options.onFailure(error);
+  }
+
+  #rejectWaiting(): void {
+    for (const waiting of this.#waiting.splice(0)) waiting.reject(this.#failure?.error);
+  }
 }

@@ -17,10 +17,10 @@ const START_BYTES = 16;
  * larger than what is looked at: it is then cut by its content like any other. What the file is called does not matter.
  * @param scratch overwritten; 8 MiB at least
  */
-export async function findTensors(source: ByteSource, scratch: Buffer): Promise<readonly TensorSpan[] | null> {
+export function findTensors(source: ByteSource, scratch: Buffer): readonly TensorSpan[] | null {
   if (source.sizeBytes <= MIN_CHUNK_BYTES) return null;
   const reader = new HeaderReader(source, scratch);
-  const start = await reader.read(0, START_BYTES);
+  const start = reader.read(0, START_BYTES);
   if (start === null) return null;
   if (looksLikeZip(start)) return readTorchZip(reader);
   if (looksLikeGguf(start)) return readGguf(reader);

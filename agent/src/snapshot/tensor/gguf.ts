@@ -41,8 +41,8 @@ export function looksLikeGguf(start: Buffer): boolean {
  * The tensors of a GGUF file: metadata, a table of tensors, then their data, aligned (github.com/ggml-org/ggml,
  * docs/gguf.md). Each reaches to the next one's start, padding included. Null when the header is not valid.
  */
-export async function readGguf(reader: HeaderReader): Promise<readonly TensorSpan[] | null> {
-  const start = await reader.read(0, FIXED_BYTES);
+export function readGguf(reader: HeaderReader): readonly TensorSpan[] | null {
+  const start = reader.read(0, FIXED_BYTES);
   if (start === null) return null;
   const tensorCount = readLength(start, 8);
   const pairCount = readLength(start, 16);
@@ -50,12 +50,12 @@ export async function readGguf(reader: HeaderReader): Promise<readonly TensorSpa
   const cursor = new Cursor(reader, FIXED_BYTES);
   let alignment = DEFAULT_ALIGNMENT;
   for (let pair = 0; pair < pairCount; pair += 1) {
-    const key = await cursor.name();
-    const type = await cursor.u32();
-    if (key === 'general.alignment' && type === TYPE_UINT32) alignment = (await cursor.u32()) ?? 0;
-    else if (!(await skipValue(cursor, type))) return null;
+    const key = cursor.name();
+    const type = cursor.u32();
+    if (key === 'general.alignment' && type === TYPE_UINT32) alignment = cursor.u32() ?? 0;
+    else if (!skipValue(cursor, type)) return null;
   }
-  const tensors = await readTable(cursor, tensorCount);
+  const tensors = readTable(cursor, tensorCount);
   if (tensors === null || alignment < 1) return null;
   const dataOffset = Math.ceil(cursor.offset / alignment) * alignment;
   tensors.sort((a, b) => a.offset - b.offset);
@@ -68,15 +68,15 @@ export async function readGguf(reader: HeaderReader): Promise<readonly TensorSpa
   return orderSpans(spans, reader.sizeBytes);
 }
 
-async function readTable(cursor: Cursor, count: number) {
+function readTable(cursor: Cursor, count: number) {
   const tensors: { readonly offset: number; readonly elementBytes: ElementBytes | undefined }[] = [];
   for (let index = 0; index < count; index += 1) {
-    const name = await cursor.name();
-    const dimensions = await cursor.u32();
+    const name = cursor.name();
+    const dimensions = cursor.u32();
     if (name === null || dimensions === null || dimensions > MAX_DIMENSIONS) return null;
     cursor.skip(8 * dimensions);
-    const type = await cursor.u32();
-    const offset = await cursor.u64();
+    const type = cursor.u32();
+    const offset = cursor.u64();
     if (type === null || offset === null) return null;
     tensors.push({ offset, elementBytes: ELEMENT_BYTES.get(type) });
   }
@@ -84,11 +84,11 @@ async function readTable(cursor: Cursor, count: number) {
 }
 
 /** False when the value's type is unknown, or the file ends in it. Arrays of arrays, which no tool writes, count as unknown. */
-async function skipValue(cursor: Cursor, type: number | null): Promise<boolean> {
+function skipValue(cursor: Cursor, type: number | null): boolean {
   if (type === TYPE_STRING) return cursor.skipStrings(1);
   if (type !== TYPE_ARRAY) return cursor.skip(VALUE_BYTES.get(type ?? -1) ?? Number.NaN);
-  const elementType = await cursor.u32();
-  const count = await cursor.u64();
+  const elementType = cursor.u32();
+  const count = cursor.u64();
   if (elementType === null || count === null) return false;
   if (elementType === TYPE_STRING) return cursor.skipStrings(count);
   return cursor.skip(count * (VALUE_BYTES.get(elementType) ?? Number.NaN));
@@ -110,24 +110,24 @@ class Cursor {
     return this.#offset;
   }
 
-  async u32(): Promise<number | null> {
-    if (!this.#holds(4) && !(await this.#fill(4))) return null;
+  u32(): number | null {
+    if (!this.#holds(4) && !this.#fill(4)) return null;
     const value = this.#window.readUInt32LE(this.#offset - this.#windowOffset);
     this.#offset += 4;
     return value;
   }
 
-  async u64(): Promise<number | null> {
-    if (!this.#holds(8) && !(await this.#fill(8))) return null;
+  u64(): number | null {
+    if (!this.#holds(8) && !this.#fill(8)) return null;
     const value = readLength(this.#window, this.#offset - this.#windowOffset);
     this.#offset += 8;
     return value;
   }
 
-  async name(): Promise<string | null> {
-    const length = await this.u64();
+  name(): string | null {
+    const length = this.u64();
     if (length === null || length > MAX_NAME_BYTES) return null;
-    if (!this.#holds(length) && !(await this.#fill(length))) return null;
+    if (!this.#holds(length) && !this.#fill(length)) return null;
     const at = this.#offset - this.#windowOffset;
     this.#offset += length;
     return this.#window.toString('latin1', at, at + length);
@@ -141,10 +141,10 @@ class Cursor {
     return true;
   }
 
-  /** False when the file ends before. Not through `u64`: a vocabulary has a million of them, an await each is too slow. */
-  async skipStrings(count: number): Promise<boolean> {
+  /** False when the file ends before. A vocabulary has a million of them. */
+  skipStrings(count: number): boolean {
     for (let done = 0; done < count; done += 1) {
-      if (!this.#holds(8) && !(await this.#fill(8))) return false;
+      if (!this.#holds(8) && !this.#fill(8)) return false;
       const length = readLength(this.#window, this.#offset - this.#windowOffset);
       this.#offset += 8;
       if (!this.skip(length)) return false;
@@ -156,9 +156,9 @@ class Cursor {
     return this.#offset + length <= this.#windowOffset + this.#window.length;
   }
 
-  async #fill(length: number): Promise<boolean> {
+  #fill(length: number): boolean {
     const wanted = Math.min(CURSOR_BYTES, this.#reader.sizeBytes - this.#offset);
-    const window = wanted < length ? null : await this.#reader.read(this.#offset, wanted);
+    const window = wanted < length ? null : this.#reader.read(this.#offset, wanted);
     if (window === null) return false;
     this.#window = window;
     this.#windowOffset = this.#offset;

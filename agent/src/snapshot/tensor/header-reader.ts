@@ -22,12 +22,12 @@ export class HeaderReader {
   }
 
   /** Exactly these bytes, valid until the next read; null when the file has not got them or the budget is spent. */
-  async read(offset: number, length: number): Promise<Buffer | null> {
+  read(offset: number, length: number): Buffer | null {
     if (length > MAX_HEADER_PART_BYTES || !(offset >= 0 && offset + length <= this.sizeBytes)) return null;
     this.#budgetBytes -= Math.max(length, MIN_PART_COST_BYTES);
     if (this.#budgetBytes < 0) return null;
     const part = this.#scratch.subarray(0, length);
-    return (await readFully(this.#source, part, offset)) ? part : null;
+    return readFully(this.#source, part, offset) ? part : null;
   }
 }
 

@@ -23,11 +23,11 @@ export function looksLikeSafetensors(start: Buffer, sizeBytes: number): boolean 
  * The tensors of a safetensors file: an 8-byte length, then as many bytes of JSON, then the data
  * (github.com/huggingface/safetensors, README, "Format"). Null when the header is not valid.
  */
-export async function readSafetensors(reader: HeaderReader): Promise<readonly TensorSpan[] | null> {
-  const prefix = await reader.read(0, PREFIX_BYTES);
+export function readSafetensors(reader: HeaderReader): readonly TensorSpan[] | null {
+  const prefix = reader.read(0, PREFIX_BYTES);
   const headerBytes = prefix === null ? Number.POSITIVE_INFINITY : readLength(prefix, 0);
   if (headerBytes > MAX_HEADER_PART_BYTES) return null;
-  const header = await reader.read(PREFIX_BYTES, headerBytes);
+  const header = reader.read(PREFIX_BYTES, headerBytes);
   if (header === null) return null;
   const spans = parseHeader(new HeaderScanner(header), PREFIX_BYTES + headerBytes);
   return spans === null ? null : orderSpans(spans, reader.sizeBytes);

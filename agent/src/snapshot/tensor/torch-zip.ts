@@ -45,16 +45,16 @@ export function looksLikeZip(start: Buffer): boolean {
  * The tensors of what `torch.save` writes: a zip archive (PKWARE, APPNOTE.TXT) with a pickle and one stored member per
  * tensor, whose types only the pickle knows. Null for any other archive, and when a record is not where it should be.
  */
-export async function readTorchZip(reader: HeaderReader): Promise<readonly TensorSpan[] | null> {
-  const directory = await findDirectory(reader);
+export function readTorchZip(reader: HeaderReader): readonly TensorSpan[] | null {
+  const directory = findDirectory(reader);
   if (directory === null || directory.length > MAX_HEADER_PART_BYTES) return null;
-  const bytes = await reader.read(directory.offset, directory.length);
+  const bytes = reader.read(directory.offset, directory.length);
   const members = bytes === null ? null : parseDirectory(bytes);
   if (members === null || !members.some(({ name }) => PICKLE_NAME.test(name))) return null;
   const spans: TensorSpan[] = [];
   for (const member of members) {
     if (!member.isStored || !TENSOR_NAME.test(member.name)) continue;
-    const span = await locate(reader, member);
+    const span = locate(reader, member);
     if (span === null || span.offset + span.length > directory.offset) return null;
     spans.push(span);
   }
@@ -62,10 +62,10 @@ export async function readTorchZip(reader: HeaderReader): Promise<readonly Tenso
 }
 
 /** The end record lies before a comment of any length, which torch leaves empty. */
-async function findDirectory(reader: HeaderReader): Promise<Directory | null> {
+function findDirectory(reader: HeaderReader): Directory | null {
   const tailBytes = Math.min(reader.sizeBytes, END_BYTES + MAX_COMMENT_BYTES);
   const tailOffset = reader.sizeBytes - tailBytes;
-  const tail = await reader.read(tailOffset, tailBytes);
+  const tail = reader.read(tailOffset, tailBytes);
   if (tail === null) return null;
   let at = tailBytes - END_BYTES;
   while (
@@ -81,7 +81,7 @@ async function findDirectory(reader: HeaderReader): Promise<Directory | null> {
     return within({ offset, length }, tailOffset + at);
   }
   const end64Offset = readLength(tail, locatorAt + 8);
-  const end64 = await reader.read(end64Offset, END_64_BYTES);
+  const end64 = reader.read(end64Offset, END_64_BYTES);
   if (end64 === null || end64.readUInt32LE(0) !== END_64_SIGNATURE) return null;
   return within({ offset: readLength(end64, 48), length: readLength(end64, 40) }, end64Offset);
 }
@@ -136,10 +136,10 @@ class Extra64 {
 }
 
 /** Where a member's bytes lie: its local header has a length of its own. Null when there is none. */
-async function locate(reader: HeaderReader, member: Member): Promise<TensorSpan | null> {
+function locate(reader: HeaderReader, member: Member): TensorSpan | null {
   const { offset, sizeBytes } = member;
   if (sizeBytes < MIN_EXACT_BYTES) return { offset, length: LOCAL_BYTES + member.name.length + sizeBytes };
-  const local = await reader.read(offset, LOCAL_BYTES);
+  const local = reader.read(offset, LOCAL_BYTES);
   if (local === null || local.readUInt32LE(0) !== LOCAL_SIGNATURE) return null;
   return { offset: offset + LOCAL_BYTES + local.readUInt16LE(26) + local.readUInt16LE(28), length: sizeBytes };
 }

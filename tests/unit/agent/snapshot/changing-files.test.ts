@@ -1,20 +1,32 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
+import { statSync, writeFileSync } from 'node:fs';
 import { chmod, link, mkdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
 import { systemClock } from '@dumont/shared/util/clock.ts';
 import { CutWindow } from '@dumont/agent/snapshot/cdc/cut-window.ts';
-import { readFileChunks } from '@dumont/agent/snapshot/file-reader.ts';
+import { readFileChunks, readPartChunks, type FileRead, type ReadChunk } from '@dumont/agent/snapshot/file-reader.ts';
 import { LoadedManifest } from '@dumont/agent/snapshot/loaded-manifest.ts';
 import { readManifest } from '@dumont/agent/snapshot/manifest-store.ts';
+import { hashHex } from '@dumont/agent/snapshot/chunk-codec.ts';
 import { readTree } from '@dumont/agent/snapshot/tree-reader.ts';
+import { WritePipeline } from '@dumont/agent/snapshot/write-pipeline.ts';
 import { loadIgnoreRules } from '@dumont/agent/workspace/ignore.ts';
 import { scanWorkspace } from '@dumont/agent/workspace/scan.ts';
 import { created, openEngine } from '../../../world/engine.ts';
 
 /** Uniform content is cut every 4 MiB, so that what is done per chunk below happens between two reads of a file. */
 const MIB = 1_048_576;
+
+/** Reads a file, with something done between its chunks. */
+function readSlowly(path: string, onChunk: (chunk: ReadChunk) => void = () => {}): FileRead {
+  const chunks = readFileChunks(path, { clock: systemClock, window: new CutWindow(), toId: hashHex });
+  for (let step = chunks.next(); ; step = chunks.next()) {
+    if (step.done === true) return step.value;
+    onChunk(step.value);
+  }
+}
 
 /** A process that keeps changing the file until disposed. */
 async function startWriter(mode: 'append' | 'rewrite', path: string, size = 0): Promise<AsyncDisposable> {
@@ -74,13 +86,9 @@ test('every pass sees another state: torn; without an earlier version the conten
   const path = join(engine.root, 'f');
   await writeFile(path, Buffer.alloc(8 * MIB, 'a'));
   let writes = 0;
-  const read = await readFileChunks(path, {
-    clock: systemClock,
-    window: new CutWindow(),
-    onChunk: async () => {
-      writes += 1;
-      await writeFile(path, Buffer.alloc(8 * MIB, String(writes)), { flag: 'r+' });
-    },
+  const read = readSlowly(path, () => {
+    writes += 1;
+    writeFileSync(path, Buffer.alloc(8 * MIB, String(writes)), { flag: 'r+' });
   });
   expect(read).toMatchObject({ kind: 'read', torn: true, settled: false, sizeBytes: 8 * MIB });
 });
@@ -91,14 +99,10 @@ test('a change between two passes that ends is read again and is not torn', asyn
   await writeFile(path, Buffer.alloc(8 * MIB, 'a'));
   let isFirst = true;
   const seen: number[] = [];
-  const read = await readFileChunks(path, {
-    clock: systemClock,
-    window: new CutWindow(),
-    onChunk: async (_, raw) => {
-      seen.push(raw[0] ?? 0);
-      if (isFirst) await writeFile(path, Buffer.alloc(8 * MIB, 'b'), { flag: 'r+' });
-      isFirst = false;
-    },
+  const read = readSlowly(path, ({ raw }) => {
+    seen.push(raw[0] ?? 0);
+    if (isFirst) writeFileSync(path, Buffer.alloc(8 * MIB, 'b'), { flag: 'r+' });
+    isFirst = false;
   });
   expect(read).toMatchObject({ kind: 'read', torn: false });
   expect(seen.slice(0, 4)).toEqual([97, 98, 98, 98]);
@@ -109,18 +113,33 @@ test('a file that shrinks or vanishes while it is read does no harm', async () =
   const path = join(engine.root, 'f');
   await writeFile(path, Buffer.alloc(8 * MIB, 'a'));
   let isFirst = true;
-  const read = await readFileChunks(path, {
-    clock: systemClock,
-    window: new CutWindow(),
-    onChunk: async () => {
-      if (isFirst) await writeFile(path, 'short');
-      isFirst = false;
-    },
+  const read = readSlowly(path, () => {
+    if (isFirst) writeFileSync(path, 'short');
+    isFirst = false;
   });
   expect(read).toMatchObject({ kind: 'read', torn: false, sizeBytes: 5 });
   await rm(path);
-  const gone = { clock: systemClock, window: new CutWindow(), onChunk: () => Promise.resolve() };
-  expect(await readFileChunks(path, gone)).toEqual({ kind: 'vanished' });
+  expect(readSlowly(path)).toEqual({ kind: 'vanished' });
+});
+
+test('a part of a file is only taken while the file is in the state that was planned for', async () => {
+  await using engine = await openEngine();
+  const path = join(engine.root, 'f');
+  await writeFile(path, Buffer.alloc(8 * MIB, 'a'));
+  const segments = [{ offset: 4 * MIB, length: 4 * MIB, cut: 'fixed' as const }];
+  const options = { clock: systemClock, window: new CutWindow(), toId: hashHex };
+  const state = statSync(path, { bigint: true });
+  const untouched = readPartChunks(path, { state, segments }, options);
+  const chunkId = hashHex(Buffer.alloc(4 * MIB, 'a'));
+  expect(untouched.next().value).toMatchObject({ offset: 4 * MIB, length: 4 * MIB, chunkId });
+  expect(untouched.next()).toEqual({ done: true, value: [chunkId] });
+  const touched = readPartChunks(path, { state, segments }, options);
+  touched.next();
+  writeFileSync(path, Buffer.alloc(8 * MIB + 1, 'b'));
+  expect(touched.next()).toEqual({ done: true, value: null });
+  expect(readPartChunks(path, { state, segments }, options).next()).toEqual({ done: true, value: null });
+  await rm(path);
+  expect(readPartChunks(path, { state, segments }, options).next()).toEqual({ done: true, value: null });
 });
 
 test('hard links survive when the first of them vanishes during the snapshot', async () => {
@@ -163,6 +182,12 @@ test('what lies in a folder that cannot be read now stays as the parent has it',
   const record = created(await engine.snapshotter.create({ epoch: 1, parent: null }));
   const parent = new LoadedManifest((await readManifest(engine.store, record)).manifest);
   const seen = await scanWorkspace(engine.root, await loadIgnoreRules(engine.root));
+  await using pipeline = new WritePipeline({
+    store: engine.store,
+    coding: { secrets: null, effort: 'fast' },
+    known: { size: 0, has: () => true, ids: () => [] },
+    clock: systemClock,
+  });
   const { drafts } = await readTree({
     root: engine.root,
     scan: {
@@ -171,9 +196,8 @@ test('what lies in a folder that cannot be read now stays as the parent has it',
     },
     parent,
     cache: new Map(),
-    clock: systemClock,
+    pipeline,
     isStored: () => true,
-    onChunk: () => Promise.resolve(),
   });
   expect(drafts).toMatchObject([
     { path: 'd', type: 'dir' },

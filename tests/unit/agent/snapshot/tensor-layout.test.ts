@@ -17,9 +17,9 @@ function layers(count: number, seed = 0): readonly { readonly name: string; read
 }
 
 /** Byte ranges of the file's chunks that lie where the given bytes do. */
-async function chunksWithin(file: Buffer, part: Buffer) {
+function chunksWithin(file: Buffer, part: Buffer) {
   const start = file.indexOf(part);
-  return (await chunksOf(file)).filter(({ offset }) => offset >= start && offset < start + part.length);
+  return chunksOf(file).filter(({ offset }) => offset >= start && offset < start + part.length);
 }
 
 const formats = {
@@ -38,12 +38,12 @@ describe.each(Object.entries(formats))('%s', (format, write) => {
     const tensors = layers(3);
     const file = write(tensors);
     for (const { bytes } of tensors.filter(({ bytes }) => bytes.length > MIB)) {
-      const [first, second] = await chunksWithin(file, bytes);
+      const [first, second] = chunksWithin(file, bytes);
       expect(first).toMatchObject({ offset: file.indexOf(bytes), length: 4 * MIB });
       expect(second).toMatchObject({ offset: file.indexOf(bytes) + 4 * MIB, length: MIB });
       if (!format.startsWith('torch')) expect([first?.elementBytes, second?.elementBytes]).toEqual([2, 2]);
     }
-    const chunks = await chunksOf(file);
+    const chunks = chunksOf(file);
     expect(totalBytes(chunks)).toBe(file.length);
     expect(chunks.length).toBeLessThanOrEqual(3 * 3 + 2);
   });
@@ -51,23 +51,23 @@ describe.each(Object.entries(formats))('%s', (format, write) => {
   test('a tensor put between others costs itself, not what it moves', async () => {
     const tensors = layers(4);
     const added = { name: 'added', bytes: seededBytes(3 * MIB, 99) };
-    const before = await chunksOf(write(tensors));
-    const after = await chunksOf(write([...tensors.slice(0, 4), added, ...tensors.slice(4)]));
+    const before = chunksOf(write(tensors));
+    const after = chunksOf(write([...tensors.slice(0, 4), added, ...tensors.slice(4)]));
     expect(totalBytes(newChunks(before, after))).toBeLessThan(added.bytes.length + 100_000);
   });
 
   test('a thousand small tensors make chunks of about 1 MiB', async () => {
     const tensors = Array.from({ length: 1_000 }, (_, n) => ({ name: `t${n}`, bytes: seededBytes(6_000, n) }));
     const file = write(tensors);
-    const chunks = await chunksOf(file);
+    const chunks = chunksOf(file);
     expect(totalBytes(chunks)).toBe(file.length);
     expect(chunks.length).toBeLessThanOrEqual(9);
     expect(Math.max(...chunks.map(({ length }) => length))).toBeLessThanOrEqual(MIB);
   });
 
   test('tensors of which half changed cost that half', async () => {
-    const before = await chunksOf(write(layers(4)));
-    const after = await chunksOf(write([...layers(2), ...layers(4, 50).slice(4)]));
+    const before = chunksOf(write(layers(4)));
+    const after = chunksOf(write([...layers(2), ...layers(4, 50).slice(4)]));
     expect(totalBytes(newChunks(before, after))).toBeLessThan(10 * MIB + 100_000);
   });
 
@@ -83,7 +83,7 @@ describe.each(Object.entries(formats))('%s', (format, write) => {
       fc.asyncProperty(anyDamage, fc.integer({ min: 300_000, max: file.length }), async (damage, size) => {
         const damaged = Buffer.from(file.subarray(0, size));
         for (const [at, byte] of damage) damaged[at < 0 ? size + at : at] = byte;
-        await expectCover(damaged, window);
+        expectCover(damaged, window);
       }),
       { numRuns: 150 },
     );
@@ -91,9 +91,9 @@ describe.each(Object.entries(formats))('%s', (format, write) => {
 });
 
 /** Whatever the bytes: a plan exists, covers them, and making it read at most 64 MiB. */
-async function expectCover(bytes: Buffer, window: CutWindow): Promise<void> {
+function expectCover(bytes: Buffer, window: CutWindow): void {
   const source = memorySource(bytes);
-  const tensors = await findTensors(source, window.bytes);
+  const tensors = findTensors(source, window.bytes);
   expect(source.readBytes).toBeLessThanOrEqual(64 * MIB);
   let at = 0;
   for (const { offset, length } of planSegments(bytes.length, tensors)) {
@@ -114,21 +114,21 @@ test('any bytes behind a known beginning get a plan', async () => {
   const anyNoise = fc.uint8Array({ maxLength: 200 });
   await fc.assert(
     fc.asyncProperty(fc.constantFrom(...beginnings), anyNoise, anyNoise, async (beginning, noise, end) => {
-      await expectCover(Buffer.concat([beginning, noise, Buffer.alloc(300_000), end]), window);
+      expectCover(Buffer.concat([beginning, noise, Buffer.alloc(300_000), end]), window);
     }),
     { numRuns: 300 },
   );
 });
 
 test('a longer safetensors header moves every tensor and changes no chunk of theirs', async () => {
-  const before = await chunksOf(safetensorsFile(layers(4)));
-  const after = await chunksOf(safetensorsFile(layers(4), 'thirty more bytes of metadata.'));
+  const before = chunksOf(safetensorsFile(layers(4)));
+  const after = chunksOf(safetensorsFile(layers(4), 'thirty more bytes of metadata.'));
   expect(newChunks(before, after)).toMatchObject([{ offset: 0 }]);
 });
 
 test('a safetensors file that is still being written is cut where the finished one will be', async () => {
   const file = safetensorsFile(layers(4));
-  const [half, whole] = [await chunksOf(file.subarray(0, 12 * MIB)), await chunksOf(file)];
+  const [half, whole] = [chunksOf(file.subarray(0, 12 * MIB)), chunksOf(file)];
   expect(newChunks(whole, half).length).toBeLessThanOrEqual(1);
 });
 
@@ -140,11 +140,11 @@ test('small tensors of one type keep the size of their numbers, of two types the
     ['F16', 2],
     ['I8', 1],
   ] as const) {
-    const chunks = await chunksOf(safetensorsFile(small, '', dtype, bytes));
+    const chunks = chunksOf(safetensorsFile(small, '', dtype, bytes));
     expect(chunks.slice(1).every(({ elementBytes }) => elementBytes === bytes)).toBe(true);
   }
   const mixed = safetensorsFile(small).toString('latin1').replace('"BF16","shape":[1,2000]', '"F32","shape":[1,1000] ');
-  const chunks = await chunksOf(Buffer.from(mixed, 'latin1'));
+  const chunks = chunksOf(Buffer.from(mixed, 'latin1'));
   expect(chunks.slice(1, 2)).toMatchObject([{ elementBytes: undefined }]);
 });
 
@@ -188,9 +188,9 @@ describe('a file whose header is not believed is cut by its content', () => {
   };
   test.each(Object.entries(files))('%s', async (_, bytes) => {
     const source = memorySource(bytes);
-    expect(await findTensors(source, new CutWindow().bytes)).toBeNull();
+    expect(findTensors(source, new CutWindow().bytes)).toBeNull();
     expect(source.readBytes).toBeLessThanOrEqual(9 * MIB);
-    const ends = (await chunksOf(bytes)).map(({ offset, length }) => offset + length);
+    const ends = chunksOf(bytes).map(({ offset, length }) => offset + length);
     expect(ends).toEqual(referenceCuts(bytes));
   });
 });
