@@ -2,9 +2,9 @@ import { readdir, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
 import type { Entry, Manifest } from '@dumont/shared/format/manifest.ts';
-import { encodeFrames, hashHex } from '@dumont/agent/snapshot/chunk-codec.ts';
 import { readManifest } from '@dumont/agent/snapshot/manifest-store.ts';
 import { created, openEngine } from '../../../world/engine.ts';
+import { storeManifest } from '../../../world/store-manifest.ts';
 
 const metadata = { mode: 0o644, uid: 0, gid: 0, mtimeNs: '0' };
 const file = (path: string, changes = {}): Entry => ({
@@ -58,9 +58,8 @@ test.each(HOSTILE)('a manifest with %s is refused before anything is written', a
   await writeFile(join(engine.root, 'f'), 'content');
   const record = created(await engine.snapshotter.create({ epoch: 1, parent: null }));
   const { manifest } = await readManifest(engine.store, record);
-  const bytes = await encodeFrames(Buffer.from(JSON.stringify(change(manifest))));
-  await engine.store.put(record.manifestKey, bytes);
-  const restored = engine.restore({ ...record, manifestHash: hashHex(bytes) });
+  const manifestHash = await storeManifest(engine.store, record.manifestKey, change(manifest));
+  const restored = engine.restore({ ...record, manifestHash });
   await expect(restored).rejects.toMatchObject({ code: 'CORRUPT' });
   expect(await stat(engine.target).catch(() => null)).toBeNull();
   expect((await readdir(join(engine.root, '..'))).toSorted()).toEqual(['store', 'ws']);
@@ -72,9 +71,8 @@ test('a manifest of a later format is refused with a hint, and one of another sn
   const record = created(await engine.snapshotter.create({ epoch: 1, parent: null }));
   const { manifest } = await readManifest(engine.store, record);
   const put = async (value: unknown) => {
-    const bytes = await encodeFrames(Buffer.from(JSON.stringify(value)));
-    await engine.store.put(record.manifestKey, bytes);
-    return { ...record, manifestHash: hashHex(bytes) };
+    const manifestHash = await storeManifest(engine.store, record.manifestKey, value);
+    return { ...record, manifestHash };
   };
   await expect(engine.restore(await put({ ...manifest, formatVersion: 2 }))).rejects.toMatchObject({
     code: 'UNSUPPORTED',
@@ -94,8 +92,8 @@ test('a snapshot that needs more room than the disk has is refused before anythi
   const refs = Array.from({ length: 1_000_000 }, () => 0);
   const entries = ['a', 'b', 'c'].map((path) => file(path, { size: rawLength * refs.length, chunks: refs }));
   const chunks = [[id, 0, 0, 100, rawLength, 'lz4']];
-  const bytes = await encodeFrames(Buffer.from(JSON.stringify({ ...manifest, chunks, entries })));
-  await engine.store.put(record.manifestKey, bytes);
-  await expect(engine.restore({ ...record, manifestHash: hashHex(bytes) })).rejects.toMatchObject({ code: 'LIMIT' });
+  const value = { ...manifest, chunks, entries };
+  const manifestHash = await storeManifest(engine.store, record.manifestKey, value);
+  await expect(engine.restore({ ...record, manifestHash })).rejects.toMatchObject({ code: 'LIMIT' });
   expect(await readdir(engine.target)).toEqual([]);
 });

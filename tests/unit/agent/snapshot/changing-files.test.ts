@@ -4,10 +4,11 @@ import { chmod, link, mkdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
 import { systemClock } from '@dumont/shared/util/clock.ts';
+import { hashHex } from '@dumont/agent/snapshot/chunk-codec.ts';
 import { CutWindow } from '@dumont/agent/snapshot/cdc/cut-window.ts';
 import { readFileChunks } from '@dumont/agent/snapshot/file-reader.ts';
-import { LoadedManifest } from '@dumont/agent/snapshot/loaded-manifest.ts';
-import { readManifest } from '@dumont/agent/snapshot/manifest-store.ts';
+import { readManifest, readSnapshot } from '@dumont/agent/snapshot/manifest-store.ts';
+import { holdSnapshot } from '@dumont/agent/snapshot/snapshotter.ts';
 import { readTree } from '@dumont/agent/snapshot/tree-reader.ts';
 import { loadIgnoreRules } from '@dumont/agent/workspace/ignore.ts';
 import { scanWorkspace } from '@dumont/agent/workspace/scan.ts';
@@ -77,6 +78,7 @@ test('every pass sees another state: torn; without an earlier version the conten
   const read = await readFileChunks(path, {
     clock: systemClock,
     window: new CutWindow(),
+    toId: hashHex,
     onChunk: async () => {
       writes += 1;
       await writeFile(path, Buffer.alloc(8 * MIB, String(writes)), { flag: 'r+' });
@@ -94,6 +96,7 @@ test('a change between two passes that ends is read again and is not torn', asyn
   const read = await readFileChunks(path, {
     clock: systemClock,
     window: new CutWindow(),
+    toId: hashHex,
     onChunk: async (_, raw) => {
       seen.push(raw[0] ?? 0);
       if (isFirst) await writeFile(path, Buffer.alloc(8 * MIB, 'b'), { flag: 'r+' });
@@ -112,6 +115,7 @@ test('a file that shrinks or vanishes while it is read does no harm', async () =
   const read = await readFileChunks(path, {
     clock: systemClock,
     window: new CutWindow(),
+    toId: hashHex,
     onChunk: async () => {
       if (isFirst) await writeFile(path, 'short');
       isFirst = false;
@@ -119,7 +123,7 @@ test('a file that shrinks or vanishes while it is read does no harm', async () =
   });
   expect(read).toMatchObject({ kind: 'read', torn: false, sizeBytes: 5 });
   await rm(path);
-  const gone = { clock: systemClock, window: new CutWindow(), onChunk: () => Promise.resolve() };
+  const gone = { clock: systemClock, window: new CutWindow(), toId: hashHex, onChunk: () => Promise.resolve() };
   expect(await readFileChunks(path, gone)).toEqual({ kind: 'vanished' });
 });
 
@@ -161,21 +165,22 @@ test('what lies in a folder that cannot be read now stays as the parent has it',
   await writeFile(join(engine.root, 'd/sub/f'), 'content');
   await link(join(engine.root, 'd/sub/f'), join(engine.root, 'd/sub/g'));
   const record = created(await engine.snapshotter.create({ epoch: 1, parent: null }));
-  const parent = new LoadedManifest((await readManifest(engine.store, record)).manifest);
+  const parent = holdSnapshot(await readSnapshot(engine.store, record));
   const seen = await scanWorkspace(engine.root, await loadIgnoreRules(engine.root));
-  const { drafts } = await readTree({
+  const { entries } = await readTree({
     root: engine.root,
     scan: {
       entries: seen.entries.filter((entry) => entry.path === 'd'),
       skipped: [{ path: 'd', kind: 'unreadable', reason: 'EACCES' }],
     },
+    startedAtMs: systemClock.nowMs(),
     parent,
-    cache: new Map(),
-    clock: systemClock,
+    memory: null,
+    bases: null,
+    pipeline: { readFiles: () => Promise.resolve() },
     isStored: () => true,
-    onChunk: () => Promise.resolve(),
   });
-  expect(drafts).toMatchObject([
+  expect(entries.map(({ draft }) => draft)).toMatchObject([
     { path: 'd', type: 'dir' },
     { path: 'd/sub', type: 'dir' },
     { path: 'd/sub/f', type: 'file', size: 7 },
