@@ -29,16 +29,44 @@ export async function storeManifest(
     files: list.filter(({ type }) => type === 'file' || type === 'hardlink').length,
     bytes: list.reduce((sum, entry) => sum + (entry.type === 'file' ? entry.size : 0), 0),
   };
-  const segments = list.length === 0 ? [] : [{ first: first?.path, entries: list.length, chunks: [0] }];
+  const segments =
+    list.length === 0
+      ? []
+      : [
+          {
+            first: first?.path,
+            entries: list.length,
+            chunks: [...rowsOf(JSON.stringify({ packs, chunks, entries }).length)],
+          },
+        ];
   const parts = change({ root: { ...identity, counts, segments }, segment: { packs, chunks, entries } });
   const json = Buffer.from(JSON.stringify(parts.segment));
-  const frame = await encodeFrames(json);
   const packId = randomBytes(16).toString('hex');
-  await store.put(packKey(packId), frame);
-  const codec = frame.length < json.length ? 'lz4' : 'stored';
-  const row = [hashHex(json), 0, 0, frame.length, json.length, codec];
-  const root = typeof value === 'object' ? { packs: [packId], chunks: [row], ...parts.root } : value;
+  const { pack, rows } = await packOf(json);
+  await store.put(packKey(packId), pack);
+  const root = typeof value === 'object' ? { packs: [packId], chunks: rows, ...parts.root } : value;
   const bytes = await encodeFrames(Buffer.from(JSON.stringify(root)));
   await store.put(key, bytes);
   return hashHex(bytes);
+}
+
+const PART_BYTES = 4 * 1_048_576;
+
+function rowsOf(length: number): Iterable<number> {
+  return Array(Math.ceil(length / PART_BYTES)).keys();
+}
+
+async function packOf(json: Buffer) {
+  const frames: Uint8Array[] = [];
+  const rows: unknown[] = [];
+  let offset = 0;
+  for (const part of rowsOf(json.length)) {
+    const raw = json.subarray(part * PART_BYTES, (part + 1) * PART_BYTES);
+    const frame = await encodeFrames(raw);
+    const codec = frame.length < raw.length ? 'lz4' : 'stored';
+    rows.push([hashHex(raw), 0, offset, frame.length, raw.length, codec]);
+    frames.push(frame);
+    offset += frame.length;
+  }
+  return { pack: Buffer.concat(frames), rows };
 }

@@ -1,10 +1,13 @@
 import { realpath } from 'node:fs/promises';
-import { resolve, sep } from 'node:path';
+import { join, resolve, sep } from 'node:path';
 import { DumontError, toDumontError } from '@dumont/shared/util/errors.ts';
 import { formatBytes, formatDuration } from '@dumont/shared/util/units.ts';
 import { findLatest } from '../snapshot/catalogue.ts';
+import { hashHex } from '../snapshot/chunk-codec.ts';
+import { StatCache } from '../snapshot/stat-cache.ts';
 import { Snapshotter, type SnapshotOutcome } from '../snapshot/snapshotter.ts';
 import { grantFromUrl } from '../storage/store-url.ts';
+import { cacheFolder } from '../host/cache-folder.ts';
 import {
   EXIT,
   HELP_FLAG,
@@ -32,6 +35,7 @@ export const snapshotCommand: Command = {
     flags: {
       to: { value: 'store', required: true, help: STORE_HELP },
       workspace: WORKSPACE_FLAG,
+      'no-cache': { help: 'Read every file again, whatever was remembered of the last run.' },
       json: JSON_FLAG,
       help: HELP_FLAG,
     },
@@ -42,7 +46,9 @@ export const snapshotCommand: Command = {
     await refuseStoreInside(root, args.required('to'));
     await using store = await openNamedStore(args.required('to'));
     const writerId = STANDALONE_WRITER;
-    const snapshotter = new Snapshotter({ store, root, workspaceId, writerId, clock, toolVersion: TOOL_VERSION });
+    const statCache = args.isSet('no-cache') ? undefined : openStatCache(root, args.required('to'), workspaceId);
+    const toolVersion = TOOL_VERSION;
+    const snapshotter = new Snapshotter({ store, root, workspaceId, writerId, clock, toolVersion, statCache });
     const begunMs = clock.monotonicMs();
     const parent = await findLatest(store, workspaceId, { signal });
     const outcome = await snapshotter.create({
@@ -66,6 +72,12 @@ export const snapshotCommand: Command = {
     };
   },
 };
+
+/** What is remembered of one folder and store, in a file of this user's cache. */
+function openStatCache(root: string, store: string, workspaceId: string): StatCache {
+  const name = hashHex(Buffer.from(JSON.stringify([root, store, workspaceId])));
+  return new StatCache(join(cacheFolder(process.env), 'stat', name));
+}
 
 async function openFolder(dir: string): Promise<string> {
   try {

@@ -1,8 +1,10 @@
+import { join } from 'node:path';
 import type { InstanceId } from '@dumont/shared/model/ids.ts';
 import type { Clock } from '@dumont/shared/util/clock.ts';
 import type { Random } from '@dumont/shared/util/random.ts';
 import { restoreSnapshot } from '../restore/restorer.ts';
 import { Snapshotter } from '../snapshot/snapshotter.ts';
+import { StatCache } from '../snapshot/stat-cache.ts';
 import { openStore } from '../storage/open-store.ts';
 import { loadIgnoreRules } from '../workspace/ignore.ts';
 import type { OpenEngine } from './engine.ts';
@@ -12,6 +14,7 @@ export interface StoreEngineOptions {
     readonly instanceId: InstanceId;
     readonly workspaceDir: string;
     readonly fileStoreMount: string | null;
+    readonly stateDir: string;
   };
   readonly clock: Clock;
   readonly random: Random;
@@ -26,7 +29,8 @@ export function storeEngine(options: StoreEngineOptions): OpenEngine {
     const mount = config.fileStoreMount === null ? {} : { fileMount: config.fileStoreMount };
     const store = await openStore(storage, { clock, random, ...mount });
     const writerId = config.instanceId;
-    const snapshotter = new Snapshotter({ store, root, workspaceId, writerId, clock, toolVersion });
+    const statCache = new StatCache(join(config.stateDir, `${workspaceId}.stat`));
+    const snapshotter = new Snapshotter({ store, root, workspaceId, writerId, clock, toolVersion, statCache });
     return {
       ignoreRules: () => loadIgnoreRules(root),
       create: (request) => snapshotter.create(request),
