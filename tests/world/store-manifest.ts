@@ -21,7 +21,7 @@ export async function storeManifest(
   value: unknown,
   change: (parts: StoredParts) => StoredParts = (parts) => parts,
 ): Promise<string> {
-  const { packs = [], chunks = [], entries = [], ...identity } = (value ?? {}) as Manifest & Record<string, unknown>;
+  const { packs = [], chunks = [], entries = [], ...identity } = (value ?? {}) as Partial<Manifest> & Record<string, unknown>;
   const list = Array.isArray(entries) ? entries : [];
   const [first] = list;
   const counts = {

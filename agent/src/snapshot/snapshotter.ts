@@ -214,7 +214,7 @@ export class Snapshotter {
       if (!isSameTime(BigInt(found.draft.mtimeNs), mtimeNs)) continue;
       states.get(found.segment)?.set([ctimeNs, ino, dev], found.index * STATE_FIELDS);
     }
-    const segments = [...states].map(([segment, known]) => ({ ...segment, states: known }));
+    const segments = Array.from(states, ([segment, known]) => ({ ...segment, states: known }));
     this.#remember(ref, { ...loaded, held: new HeldSnapshot(segments) });
   }
 

@@ -81,7 +81,7 @@ function checkEntry(value: unknown, chunks: readonly ChunkRow[]): Entry {
     case 'file':
       checkMetadata(path, entry);
       checkXattrs(path, entry['xattrs']);
-      checkContent(path, entry as unknown as FileEntry, chunks);
+      checkContent(path, entry as unknown as Unchecked<FileEntry>, chunks);
       break;
     case 'dir':
       checkMetadata(path, entry);
@@ -106,14 +106,16 @@ function checkMetadata(path: string, { mode, uid, gid, mtimeNs }: Readonly<Recor
   if (typeof mtimeNs !== 'string' || !NANOSECONDS.test(mtimeNs)) throw refused(path, 'its time is not one');
 }
 
+type Unchecked<T> = { readonly [Key in keyof T]: unknown };
+
 /** Chunks and holes must make up exactly the size, the holes inside it, apart from each other. */
-function checkContent(path: string, entry: FileEntry, chunks: readonly ChunkRow[]): void {
+function checkContent(path: string, entry: Unchecked<FileEntry>, chunks: readonly ChunkRow[]): void {
   if (!isInt(entry.size, 0, Number.MAX_SAFE_INTEGER)) throw refused(path, 'its size is out of range');
   if (!isList(entry.chunks, MAX_CHUNKS)) throw refused(path, 'its chunks are not a list');
   let size = 0;
   for (const row of entry.chunks) {
-    const chunk = chunks[row];
-    if (typeof row !== 'number' || chunk === undefined) throw refused(path, 'it uses a chunk that is not listed');
+    const chunk = typeof row === 'number' ? chunks[row] : undefined;
+    if (chunk === undefined) throw refused(path, 'it uses a chunk that is not listed');
     size += chunk[4];
   }
   if (entry.holes !== undefined) size += checkHoles(path, entry.holes, entry.size);
