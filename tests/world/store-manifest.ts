@@ -21,7 +21,12 @@ export async function storeManifest(
   value: unknown,
   change: (parts: StoredParts) => StoredParts = (parts) => parts,
 ): Promise<string> {
-  const { packs = [], chunks = [], entries = [], ...identity } = (value ?? {}) as Partial<Manifest> & Record<string, unknown>;
+  const {
+    packs = [],
+    chunks = [],
+    entries = [],
+    ...identity
+  } = (value ?? {}) as Partial<Manifest> & Record<string, unknown>;
   const list = Array.isArray(entries) ? entries : [];
   const [first] = list;
   const counts = {
@@ -62,8 +67,9 @@ async function packOf(json: Buffer) {
   let offset = 0;
   for (const part of rowsOf(json.length)) {
     const raw = json.subarray(part * PART_BYTES, (part + 1) * PART_BYTES);
-    const frame = await encodeFrames(raw);
-    const codec = frame.length < raw.length ? 'lz4' : 'stored';
+    const frame = Buffer.from(await encodeFrames(raw));
+    // The highest bit of a block's length says that it is stored.
+    const codec = frame.readUInt32LE(15) >= 0x8000_0000 ? 'stored' : 'lz4';
     rows.push([hashHex(raw), 0, offset, frame.length, raw.length, codec]);
     frames.push(frame);
     offset += frame.length;
