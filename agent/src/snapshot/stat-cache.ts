@@ -2,7 +2,6 @@ import { randomUUID } from 'node:crypto';
 import { mkdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { blake3 } from '@napi-rs/blake-hash';
-import { systemErrorCode, toDumontError } from '@dumont/shared/util/errors.ts';
 import { HeldSnapshot, STATE_FIELDS } from './held-snapshot.ts';
 
 const MAGIC = Buffer.from('DSTAT001', 'latin1');
@@ -12,7 +11,8 @@ const ENTRY_BYTES = STATE_FIELDS * 8;
 
 /**
  * What the inodes of one snapshot's entries were when it was taken, in a file of this machine: with it a later process
- * reads only what changed since. It only saves work; one that is missing, damaged or of another snapshot is as none.
+ * reads only what changed since. It only saves work: one that is missing, unreadable, damaged or of another snapshot is as
+ * none, and one that cannot be written does not make a snapshot fail that is stored already.
  *
  *     magic (8) · manifest hash (32) · ctime ns, inode, device (u64 each) for every entry … · BLAKE3 of all before (32)
  */
@@ -24,7 +24,7 @@ export class StatCache {
     this.#path = path;
   }
 
-  /** The snapshot with what is known of its inodes; null when nothing is. @throws {DumontError} IO */
+  /** The snapshot with what is known of its inodes; null when nothing is. */
   async load(manifestHash: string, snapshot: HeldSnapshot): Promise<HeldSnapshot | null> {
     const bytes = await this.#read();
     const entryCount = snapshot.counts.entries;
@@ -43,8 +43,8 @@ export class StatCache {
     return new HeldSnapshot(segments);
   }
 
-  /** Replaces the file. @throws {DumontError} IO */
-  async save(manifestHash: string, snapshot: HeldSnapshot): Promise<void> {
+  /** Replaces the file. @returns false when that failed; the old one is there or none */
+  async save(manifestHash: string, snapshot: HeldSnapshot): Promise<boolean> {
     const states = snapshot.segments.map((one) => Buffer.from(one.states.buffer, 0, one.states.byteLength));
     const body = Buffer.concat([MAGIC, Buffer.from(manifestHash, 'hex'), ...states]);
     const temporary = `${this.#path}.${randomUUID()}`;
@@ -53,18 +53,18 @@ export class StatCache {
       // Not flushed: after a crash of the machine the hash tells whether all of it is there.
       await writeFile(temporary, Buffer.concat([body, blake3(body)]), { mode: 0o600, flag: 'wx' });
       await rename(temporary, this.#path);
-    } catch (error) {
-      await rm(temporary, { force: true });
-      throw toDumontError(error, 'IO', `writing ${this.#path}`);
+      return true;
+    } catch {
+      await rm(temporary, { force: true }).catch(() => {});
+      return false;
     }
   }
 
   async #read(): Promise<Buffer | null> {
     try {
       return await readFile(this.#path);
-    } catch (error) {
-      if (systemErrorCode(error) === 'ENOENT') return null;
-      throw toDumontError(error, 'IO', `reading ${this.#path}`);
+    } catch {
+      return null;
     }
   }
 }

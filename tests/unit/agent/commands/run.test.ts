@@ -181,6 +181,9 @@ test('a second run reads only what changed since the first, unless told otherwis
   expect((await run(['snapshot', dir, '--to', store, '--no-cache'])).out).toContain('nothing changed');
   await writeFile(join(dir, 'a.txt'), 'other');
   expect((await run(['snapshot', dir, '--to', store])).out).toMatch(/5 B new/);
+  vi.stubEnv('XDG_CACHE_HOME', join(dir, 'a.txt'));
+  await writeFile(join(dir, 'b.txt'), 'no room to remember');
+  expect((await run(['snapshot', dir, '--to', store])).exitCode).toBe(0);
 });
 
 test('diff tells what was added, removed and changed', async () => {

@@ -108,7 +108,7 @@ function repeated({ root, segment }: StoredParts): StoredParts {
 function withRows({ root, segment }: StoredParts, ...codecs: readonly unknown[][]): StoredParts {
   const { chunks, ...rest } = segment as { chunks: unknown[][] };
   const [row = []] = chunks;
-  const rows = codecs.map((codec, index) => [index === 0 ? row[0] : '0'.repeat(64), ...row.slice(1, 5), ...codec]);
+  const rows = codecs.map((codec, index) => [index === 0 ? row[0] : '0'.repeat(64)].concat(row.slice(1, 5), codec));
   return { root, segment: { ...rest, chunks: rows } };
 }
 
