@@ -1,14 +1,13 @@
 #!/usr/bin/env node
+import { enableCompileCache } from 'node:module';
+import { join } from 'node:path';
 import { runMain } from '@dumont/shared/node/lifecycle.ts';
-import { createLogger } from '@dumont/shared/node/logger.ts';
-import { systemClock } from '@dumont/shared/util/clock.ts';
 import { DumontError } from '@dumont/shared/util/errors.ts';
-import { systemRandom } from '@dumont/shared/util/random.ts';
-import { runAgent } from './agent.ts';
-import { describeStandaloneCommands, runStandalone, STANDALONE_COMMANDS } from './commands/run.ts';
-import { agentEnvironmentTable, readAgentConfig } from './config.ts';
-import { storeEngine } from './lease/store-engine.ts';
+import { cacheFolder } from './host/cache-folder.ts';
 import { AGENT_VERSION } from './version.ts';
+
+// Compiling what is imported takes most of the time of a short command. Without a writable folder nothing is kept.
+enableCompileCache(join(cacheFolder(process.env), 'compile'));
 
 await runMain((signal) => main(process.argv.slice(2), signal));
 
@@ -19,9 +18,11 @@ async function main(argv: readonly string[], signal: AbortSignal): Promise<numbe
     return 0;
   }
   if (command === '--help' || command === '-h' || (command === 'run' && rest.includes('--help'))) {
-    process.stdout.write(helpText());
+    process.stdout.write(await helpText());
     return 0;
   }
+  // Imported here and not above, so that the cache serves them.
+  const { runStandalone, STANDALONE_COMMANDS } = await import('./commands/run.ts');
   if (STANDALONE_COMMANDS.has(command)) {
     const { stdout, stderr } = process;
     return runStandalone(argv, { stdout, stderr, isTty: stderr.isTTY }, signal);
@@ -29,18 +30,14 @@ async function main(argv: readonly string[], signal: AbortSignal): Promise<numbe
   if (command !== 'run' || rest.length > 0) {
     throw new DumontError('USAGE', `unknown argument ${rest[0] ?? command}`, { hint: 'See dumont-agent --help.' });
   }
+  const { runConnected } = await import('./connected.ts');
   await runConnected(signal);
   return 0;
 }
 
-async function runConnected(signal: AbortSignal): Promise<void> {
-  const config = readAgentConfig(process.env);
-  const log = createLogger('agent', config.logLevel).child({ instanceId: config.instanceId });
-  const parts = { config, clock: systemClock, random: systemRandom };
-  await runAgent({ ...parts, log, openEngine: storeEngine({ ...parts, toolVersion: AGENT_VERSION }) }, signal);
-}
-
-function helpText(): string {
+async function helpText(): Promise<string> {
+  const { agentEnvironmentTable } = await import('./config.ts');
+  const { describeStandaloneCommands } = await import('./commands/run.ts');
   return `dumont-agent: keeps a workspace alive on a spot machine
 
 usage:
@@ -49,7 +46,7 @@ usage:
   dumont-agent --version
 
 commands:
-${describeStandaloneCommands()}
+${await describeStandaloneCommands()}
 
 environment of run:
 ${agentEnvironmentTable()}

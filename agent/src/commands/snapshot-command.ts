@@ -1,12 +1,15 @@
 import { realpath } from 'node:fs/promises';
-import { resolve, sep } from 'node:path';
+import { join, resolve, sep } from 'node:path';
 import { DumontError, toDumontError } from '@dumont/shared/util/errors.ts';
 import { formatBytes, formatDuration } from '@dumont/shared/util/units.ts';
 import { secretsFor } from '../secrets/key-ring.ts';
 import { findLatest } from '../snapshot/catalogue.ts';
+import { hashHex } from '../snapshot/chunk-codec.ts';
+import { StatCache } from '../snapshot/stat-cache.ts';
 import { Snapshotter, type SnapshotOutcome } from '../snapshot/snapshotter.ts';
 import { grantFromUrl } from '../storage/store-url.ts';
 import { LIMIT_FLAGS, limitsOf } from './byte-rate.ts';
+import { cacheFolder } from '../host/cache-folder.ts';
 import {
   EXIT,
   HELP_FLAG,
@@ -39,6 +42,7 @@ export const snapshotCommand: Command = {
       ...LIMIT_FLAGS,
       workspace: WORKSPACE_FLAG,
       'password-file': PASSWORD_FILE_FLAG,
+      'no-cache': { help: 'Read every file again, whatever was remembered of the last run.' },
       json: JSON_FLAG,
       help: HELP_FLAG,
     },
@@ -59,6 +63,7 @@ export const snapshotCommand: Command = {
       writerId: STANDALONE_WRITER,
       clock,
       toolVersion: TOOL_VERSION,
+      statCache: args.isSet('no-cache') ? undefined : openStatCache(root, args.required('to'), workspaceId),
       coding: { secrets: await secretsFor(ring, store, parent, { signal }), effort: 'fast' },
     });
     const outcome = await snapshotter.create({
@@ -82,6 +87,12 @@ export const snapshotCommand: Command = {
     };
   },
 };
+
+/** What is remembered of one folder and store, in a file of this user's cache. */
+function openStatCache(root: string, store: string, workspaceId: string): StatCache {
+  const name = hashHex(Buffer.from(JSON.stringify([root, store, workspaceId])));
+  return new StatCache(join(cacheFolder(process.env), 'stat', name));
+}
 
 async function openFolder(dir: string): Promise<string> {
   try {

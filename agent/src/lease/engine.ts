@@ -1,6 +1,7 @@
 import type { RestoreResult } from '@dumont/shared/protocol/command.ts';
 import type { Assignment } from '@dumont/shared/protocol/hello.ts';
 import type { SnapshotRecord, SnapshotRef } from '@dumont/shared/protocol/snapshot-record.ts';
+import type { DirtyMark } from '../workspace/dirty-set.ts';
 import type { WatchIgnore } from '../workspace/watch.ts';
 
 /** Work done so far; totals may grow while the work discovers more. */
@@ -25,9 +26,16 @@ export type CreateOutcome = { readonly tornPaths: readonly string[] } & (
 /** Snapshots and restores of one workspace with one storage grant; what the agent needs of the snapshot engine. */
 export interface WorkspaceEngine extends AsyncDisposable {
   ignoreRules(): Promise<WatchIgnore>;
-  /** Uploads the difference to `parent`; the caller commits. The result holds everything written before the call. */
+  /**
+   * Uploads the difference to `parent`; the caller commits. The result holds everything written before the call.
+   * `changed` is all that may differ from the last call's result; `everything` is always right.
+   */
   create(
-    options: WorkOptions & { readonly epoch: number; readonly parent: SnapshotRef | null },
+    options: WorkOptions & {
+      readonly epoch: number;
+      readonly parent: SnapshotRef | null;
+      readonly changed: DirtyMark['paths'];
+    },
   ): Promise<CreateOutcome>;
   /** Makes the workspace folder equal to the snapshot; idempotent, resumable. */
   restore(options: WorkOptions & { readonly snapshot: SnapshotRef }): Promise<Omit<RestoreResult, 'hookMs'>>;

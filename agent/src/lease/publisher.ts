@@ -161,7 +161,8 @@ export class Publisher {
     const mark = dirty.take();
     this.#takenSinceMs = mark?.sinceMonotonicMs ?? null;
     try {
-      const { record, tornPaths } = await this.#createAndCommit(options);
+      // Asked for although nothing is known to have changed: there may be what the watcher cannot see.
+      const { record, tornPaths } = await this.#createAndCommit(options, mark?.paths ?? 'everything');
       if (tornPaths.length > 0) {
         const sinceMonotonicMs = mark?.sinceMonotonicMs ?? this.#lastStartMs;
         dirty.restore({ sinceMonotonicMs, paths: new Set(tornPaths) });
@@ -174,11 +175,11 @@ export class Publisher {
     }
   }
 
-  async #createAndCommit(options: WorkOptions): Promise<Published> {
+  async #createAndCommit(options: WorkOptions, changed: DirtyMark['paths']): Promise<Published> {
     const { engine, epoch, commit, log } = this.#options;
     for (let staleParents = 0; staleParents < MAX_STALE_PARENTS; staleParents += 1) {
       options.signal.throwIfAborted();
-      const outcome = await engine.create({ ...options, epoch, parent: this.#head });
+      const outcome = await engine.create({ ...options, epoch, parent: this.#head, changed });
       const { tornPaths } = outcome;
       if (outcome.kind === 'unchanged') return { record: null, tornPaths };
       const { record } = outcome;

@@ -1,3 +1,4 @@
+import { join } from 'node:path';
 import type { InstanceId } from '@dumont/shared/model/ids.ts';
 import type { Clock } from '@dumont/shared/util/clock.ts';
 import type { Random } from '@dumont/shared/util/random.ts';
@@ -5,6 +6,7 @@ import { restoreSnapshot } from '../restore/restorer.ts';
 import { RingKeeper } from '../secrets/ring-keeper.ts';
 import type { StoreSecrets } from '../snapshot/seal.ts';
 import { Snapshotter } from '../snapshot/snapshotter.ts';
+import { StatCache } from '../snapshot/stat-cache.ts';
 import { openStore } from '../storage/open-store.ts';
 import { loadIgnoreRules } from '../workspace/ignore.ts';
 import type { OpenEngine } from './engine.ts';
@@ -15,6 +17,7 @@ export interface StoreEngineOptions {
     readonly workspaceDir: string;
     readonly fileStoreMount: string | null;
     readonly secrets: { readonly snapshotPassword: string | null };
+    readonly stateDir: string;
   };
   readonly clock: Clock;
   readonly random: Random;
@@ -29,6 +32,7 @@ export function storeEngine(options: StoreEngineOptions): OpenEngine {
     const mount = config.fileStoreMount === null ? {} : { fileMount: config.fileStoreMount };
     const store = await openStore(storage, { clock, random, ...mount });
     const writerId = config.instanceId;
+    const statCache = new StatCache(join(config.stateDir, `${workspaceId}.stat`));
     const keys = new RingKeeper({ store, password: config.secrets.snapshotPassword, label: writerId, clock });
     // One for each master key that heads are encrypted under: one, but for two first writers that missed each other.
     const snapshotters = new Map<string | null, Snapshotter>();
@@ -37,7 +41,7 @@ export function storeEngine(options: StoreEngineOptions): OpenEngine {
       const coding = { secrets, effort: 'fast' } as const;
       const snapshotter =
         snapshotters.get(masterId) ??
-        new Snapshotter({ store, root, workspaceId, writerId, clock, toolVersion, coding });
+        new Snapshotter({ store, root, workspaceId, writerId, clock, toolVersion, coding, statCache });
       snapshotters.set(masterId, snapshotter);
       return snapshotter;
     };

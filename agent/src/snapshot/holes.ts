@@ -1,4 +1,5 @@
 import { closeSync, constants, fstatSync, openSync, readSync } from 'node:fs';
+import { MAX_HOLES } from '@dumont/shared/format/limits.ts';
 import { systemErrorCode } from '@dumont/shared/util/errors.ts';
 import { sameFileState, type FileState } from '../workspace/scan.ts';
 import type { Segment } from './chunker.ts';
@@ -8,8 +9,6 @@ export type Hole = readonly [offset: number, length: number];
 
 /** Holes begin and end at multiples of this, but for one at the file's end: as many bytes as the longest chunk has. */
 export const HOLE_BYTES = 4 * 1024 * 1024;
-/** Of one file, as many as a manifest lists; what is zero behind the last of them is stored. */
-const MAX_HOLES = 100_000;
 /** Looked at in one piece: stays in a cache, and is a multiple of every block that direct reading wants. */
 const PIECE_BYTES = 256 * 1024;
 

@@ -1,25 +1,44 @@
-import type { Manifest } from '@dumont/shared/format/manifest.ts';
 import { FORMAT_VERSION } from '@dumont/shared/format/layout.ts';
+import type { ManifestRoot } from '@dumont/shared/format/manifest.ts';
+import { checkTogether } from '@dumont/shared/format/manifest-check.ts';
 import { newId, type WorkspaceId } from '@dumont/shared/model/ids.ts';
 import type { SnapshotRecord, SnapshotRef } from '@dumont/shared/protocol/snapshot-record.ts';
+import { must } from '@dumont/shared/util/assert.ts';
 import type { Clock } from '@dumont/shared/util/clock.ts';
 import type { CallOptions, ObjectStore } from '../storage/object-store.ts';
 import { throwIfAborted } from '../storage/object-store.ts';
+import type { DirtyMark } from '../workspace/dirty-set.ts';
 import { loadIgnoreRules } from '../workspace/ignore.ts';
-import { scanWorkspace, type SkippedPath } from '../workspace/scan.ts';
-import { buildTables, equalsParent, isSameTime } from './draft.ts';
-import { LoadedManifest } from './loaded-manifest.ts';
-import { readManifest, writeManifest } from './manifest-store.ts';
+import { loadPriority } from '../workspace/priority.ts';
+import { scanWorkspace, type ScanResult, type SkippedPath } from '../workspace/scan.ts';
+import { scanChanges, type ChangeScan } from './changed-paths.ts';
+import { ChunkBook } from './chunk-book.ts';
+import { DeltaBases } from './delta-bases.ts';
+import { draftOfEntry, isSameTime } from './draft.ts';
+import { HeldSnapshot, STATE_FIELDS, type HeldSegment, type HeldTree } from './held-snapshot.ts';
+import { isSameTree, mergeChanges, mergeScan } from './merge.ts';
+import { readSnapshot, writeManifest, type StoredSnapshot } from './manifest-store.ts';
+import type { ChunkLocation } from './pack-writer.ts';
 import type { CodingOptions } from './planes/chunk-coder.ts';
-import type { StoreSecrets } from './seal.ts';
-import { readTree, type CachedFile, type TreeProgress, type TreeRead } from './tree-reader.ts';
+import { segmentFromStore } from './segment-cutter.ts';
+import { countChunks, describeSegments, storeSegments } from './segment-writer.ts';
+import type { StatCache } from './stat-cache.ts';
+import { readTree, type TreeProgress, type TreeRead } from './tree-reader.ts';
 import { WritePipeline } from './write-pipeline.ts';
 
-/** Manifests kept in memory: the parent and the last one made, which differ after a refused commit. */
+/** Snapshots kept in memory: the parent and the last one made, which differ after a refused commit. */
 const MAX_LOADED = 2;
 /** Limits of the record's list of torn paths. */
 const MAX_TORN_LISTED = 100;
 const MAX_TORN_PATH_LENGTH = 4_096;
+
+/**
+ * After this time the whole folder is looked at once more, whatever is said to have changed: a watcher does not see
+ * writes through memory maps, nor most changes of modes, owners and attributes.
+ */
+const MIN_TRUST_MS = 60_000;
+/** Looking at all of a very large folder may take so large a part of the time, one in so many. */
+const FULL_SCAN_SHARE = 50;
 
 const PLAIN: CodingOptions = { secrets: null, effort: 'fast' };
 
@@ -32,6 +51,8 @@ export interface SnapshotterOptions {
   readonly writerId: string;
   readonly clock: Clock;
   readonly toolVersion: string;
+  /** What is remembered of inodes from one process to the next; nothing when absent. */
+  readonly statCache?: StatCache | undefined;
   /** How chunks are coded; LZ4 and no encryption when absent. */
   readonly coding?: CodingOptions | undefined;
 }
@@ -40,6 +61,11 @@ export interface CreateOptions {
   readonly epoch: number;
   /** The head the new snapshot builds on; null for the first. */
   readonly parent: SnapshotRef | null;
+  /**
+   * Everything that may have changed since the last `create` that ended well was called, as paths below the folder; all
+   * of the folder when absent. Only a help: where it may not suffice, everything is looked at.
+   */
+  readonly changed?: DirtyMark['paths'] | undefined;
   /** Called for every file; throttling is the caller's. */
   readonly onProgress?: ((progress: TreeProgress) => void) | undefined;
   readonly signal?: AbortSignal | undefined;
@@ -72,18 +98,23 @@ export type SnapshotOutcome =
  * record the workspace's head, nothing refers to what was uploaded. Not reentrant: one `create` at a time.
  *
  * What it remembers only saves work. Files whose size, times and inode have not moved since they were read are not read
- * again; chunks of the parent, or of the last snapshot made here, are not uploaded again. The result depends on the
- * folder and the given parent alone.
+ * again; chunks and segments of the parent, or of the last snapshot made here, are not uploaded again. The result depends
+ * on the folder and the given parent alone.
  */
 export class Snapshotter {
   readonly #options: SnapshotterOptions;
-  readonly #cache = new Map<string, CachedFile>();
+  readonly #coding: CodingOptions;
   /** By manifest hash, least recently used first. */
-  readonly #loaded = new Map<string, LoadedManifest>();
+  readonly #loaded = new Map<string, LoadedSnapshot>();
+  readonly #book = new ChunkBook();
+  /** The folder as the last `create` found it; null when that failed. */
+  #base: HeldTree | null = null;
+  #lastFullScan = { atMs: -Infinity, tookMs: 0 };
   #lastSeq = 0;
 
   constructor(options: SnapshotterOptions) {
     this.#options = options;
+    this.#coding = options.coding ?? PLAIN;
   }
 
   /**
@@ -93,54 +124,67 @@ export class Snapshotter {
    */
   async create(options: CreateOptions): Promise<SnapshotOutcome> {
     const { store, root, clock } = this.#options;
-    const { signal, onProgress } = options;
+    const { signal } = options;
     const startedAtMs = clock.nowMs();
     const begunMs = clock.monotonicMs();
+    const base = this.#base;
+    this.#base = null;
     const parent = options.parent === null ? null : await this.#load(options.parent, signal);
-    const scan = await scanWorkspace(root, await loadIgnoreRules(root), { signal });
+    const priority = await loadPriority(root);
+    const scan = await this.#look(options, parent, base);
     const scannedMs = clock.monotonicMs();
 
-    const known = [...this.#loaded.values()];
-    const isKnown = (chunkId: string) => known.some((one) => one.locations.has(chunkId));
-    await using pipeline = new WritePipeline({
-      store,
-      coding: this.#options.coding ?? PLAIN,
-      known: {
-        size: known.reduce((sum, one) => sum + one.locations.size, 0),
-        has: isKnown,
-        *ids() {
-          for (const one of known) yield* one.locations.keys();
-        },
-      },
-      clock,
-      signal,
+    const coding = this.#coding;
+    await using pipeline = new WritePipeline({ store, coding, known: this.#book, clock, signal });
+    const locate = (chunkId: string) => pipeline.locate(chunkId) ?? this.#book.locate(chunkId);
+    const tree = await readTree({
+      root,
+      scan,
+      startedAtMs,
+      parent: parent?.held ?? null,
+      memory: base?.held ?? null,
+      bases: parent === null ? null : new DeltaBases(root, parent.held, locate),
+      pipeline,
+      isStored: (chunkId) => this.#book.has(chunkId),
+      onProgress: options.onProgress,
     });
-    const cache = this.#cache;
-    const tree = await readTree({ root, scan, parent, cache, pipeline, isStored: isKnown, onProgress, signal });
-    await pipeline.finish();
     throwIfAborted(signal);
+    const { newBytes, newChunkCount } = pipeline;
     const readMs = clock.monotonicMs();
 
     const { tornPaths, skipped } = tree;
-    if (parent !== null && equalsParent(tree.drafts, parent)) return { kind: 'unchanged', tornPaths, skipped };
-    const manifest = this.#assemble(tree, options, {
-      startedAtMs,
-      seq: Math.max(parent?.manifest.seq ?? 0, this.#lastSeq) + 1,
-      locate: (chunkId) =>
-        pipeline.locate(chunkId) ?? known.map((one) => one.locations.get(chunkId)).find((at) => at !== undefined),
-    });
-    const { ref, storedBytes } = await writeManifest(store, manifest, { secrets: this.#secrets, signal });
-    this.#lastSeq = manifest.seq;
-    this.#remember(ref, new LoadedManifest(manifest));
+    const segments =
+      'dropped' in scan && parent !== null
+        ? mergeChanges(parent.held, scan, tree)
+        : mergeScan(parent?.held ?? null, tree);
+    if (parent !== null && isSameTree(segments, parent.held) && isSamePatterns(priority, parent.priority)) {
+      await this.#settle(
+        must(options.parent, 'there is a parent'),
+        { ...parent, held: new HeldSnapshot(segments) },
+        tree,
+      );
+      return { kind: 'unchanged', tornPaths, skipped };
+    }
+    const held = new HeldSnapshot(await storeSegments(segments, { pipeline, locate }));
+    await pipeline.finish();
+    throwIfAborted(signal);
+
+    const seq = Math.max(parent?.seq ?? 0, this.#lastSeq) + 1;
+    const manifest = this.#rootOf(options, { startedAtMs, seq, priority, ...describeSegments(held, locate) });
+    const { ref, storedBytes } = await writeManifest(store, manifest, { secrets: this.#coding.secrets, signal });
+    this.#lastSeq = seq;
+    this.#learn(held, locate);
+    await this.#settle(ref, { held, seq, priority }, tree);
     const endedMs = clock.monotonicMs();
+    const { counts } = manifest;
     const record: SnapshotRecord = {
       ...ref,
       parentId: options.parent?.snapshotId ?? null,
       startedAtMs,
       createMs: endedMs - begunMs,
-      fileCount: manifest.entries.filter((entry) => entry.type === 'file' || entry.type === 'hardlink').length,
-      totalBytes: manifest.entries.reduce((sum, entry) => sum + (entry.type === 'file' ? entry.size : 0), 0),
-      newBytes: pipeline.newBytes,
+      fileCount: counts.files,
+      totalBytes: counts.bytes,
+      newBytes,
       storedBytes: pipeline.storedBytes + storedBytes,
       tornPaths: tornPaths.slice(0, MAX_TORN_LISTED).map((path) => path.slice(0, MAX_TORN_PATH_LENGTH)),
     };
@@ -148,8 +192,8 @@ export class Snapshotter {
       scanMs: scannedMs - begunMs,
       readMs: readMs - scannedMs,
       manifestMs: endedMs - readMs,
-      chunkCount: manifest.chunks.length,
-      newChunkCount: pipeline.newChunkCount,
+      chunkCount: countChunks(held),
+      newChunkCount,
     };
     return { kind: 'created', record, stats, tornPaths, skipped };
   }
@@ -163,24 +207,46 @@ export class Snapshotter {
     const { root } = this.#options;
     const loaded = await this.#load(ref, options.signal);
     const scan = await scanWorkspace(root, await loadIgnoreRules(root), options);
-    for (const { path, type, stats } of scan.entries) {
-      const file = type === 'file' ? loaded.file(path) : undefined;
-      if (file === undefined || BigInt(file.size) !== stats.size) continue;
-      if (!isSameTime(BigInt(file.mtimeNs), stats.mtimeNs)) continue;
-      const { size, mtimeNs, ctimeNs, ino, dev } = stats;
-      this.#cache.set(path, { state: { size, mtimeNs, ctimeNs, ino, dev }, chunkIds: loaded.chunkIds(file) });
+    const states = new Map(loaded.held.segments.map((segment) => [segment, segment.states.slice()]));
+    for (const { path, type, size, mtimeNs, ctimeNs, ino, dev } of scan.entries) {
+      const found = type === 'file' ? loaded.held.find(path) : undefined;
+      if (found?.draft.type !== 'file' || BigInt(found.draft.size) !== size) continue;
+      if (!isSameTime(BigInt(found.draft.mtimeNs), mtimeNs)) continue;
+      states.get(found.segment)?.set([ctimeNs, ino, dev], found.index * STATE_FIELDS);
     }
+    const segments = Array.from(states, ([segment, known]) => ({ ...segment, states: known }));
+    this.#remember(ref, { ...loaded, held: new HeldSnapshot(segments) });
   }
 
-  #assemble(
-    tree: TreeRead,
+  /** Looks at what may have changed where that is known to suffice, else at everything. */
+  async #look(
+    { changed = 'everything', signal }: CreateOptions,
+    parent: LoadedSnapshot | null,
+    base: HeldTree | null,
+  ): Promise<ScanResult | ChangeScan> {
+    const { root, clock } = this.#options;
+    const rules = await loadIgnoreRules(root);
+    const nowMs = clock.monotonicMs();
+    const trustMs = Math.max(MIN_TRUST_MS, FULL_SCAN_SHARE * this.#lastFullScan.tookMs);
+    const isTrusted = base !== null && parent?.held === base.held && nowMs - this.#lastFullScan.atMs <= trustMs;
+    if (changed !== 'everything' && isTrusted) {
+      const changes = await scanChanges({ root, rules, base, changed, signal });
+      if (changes !== null) return changes;
+    }
+    const scan = await scanWorkspace(root, rules, { signal });
+    this.#lastFullScan = { atMs: nowMs, tookMs: clock.monotonicMs() - nowMs };
+    return scan;
+  }
+
+  #rootOf(
     options: CreateOptions,
-    facts: {
-      readonly startedAtMs: number;
-      readonly seq: number;
-      readonly locate: Parameters<typeof buildTables>[1];
+    {
+      priority,
+      ...facts
+    }: Pick<ManifestRoot, 'startedAtMs' | 'seq' | 'counts' | 'packs' | 'chunks' | 'segments'> & {
+      readonly priority: readonly string[];
     },
-  ): Manifest {
+  ): ManifestRoot {
     const { workspaceId, writerId, toolVersion } = this.#options;
     return {
       formatVersion: FORMAT_VERSION,
@@ -189,29 +255,56 @@ export class Snapshotter {
       snapshotId: newId('snapshot'),
       writerId,
       epoch: options.epoch,
-      seq: facts.seq,
       parent: options.parent,
-      startedAtMs: facts.startedAtMs,
-      ...buildTables(tree.drafts, facts.locate),
+      ...(priority.length === 0 ? {} : { priority }),
+      ...facts,
     };
   }
 
-  async #load(ref: SnapshotRef, signal: AbortSignal | undefined): Promise<LoadedManifest> {
+  /** Takes note of the chunks of segments that are new in the store. */
+  #learn(held: HeldSnapshot, locate: (chunkId: string) => ChunkLocation | undefined): void {
+    const learn = (chunkId: string) => {
+      if (this.#book.has(chunkId)) return;
+      const at = must(locate(chunkId), 'what a manifest refers to is stored');
+      this.#book.add(at);
+      if (at.baseId !== undefined) learn(at.baseId);
+    };
+    const known = new Set([...this.#loaded.values()].flatMap((one) => one.held.segments.map(({ entries }) => entries)));
+    for (const segment of held.segments) {
+      if (known.has(segment.entries)) continue;
+      for (const chunkId of chunkIdsOf(segment)) learn(chunkId);
+    }
+  }
+
+  /** The folder is now known to be as a snapshot says. */
+  async #settle(ref: SnapshotRef, loaded: LoadedSnapshot, { skipped, revisit }: TreeRead): Promise<void> {
+    await this.#options.statCache?.save(ref.manifestHash, loaded.held);
+    this.#remember(ref, loaded);
+    this.#base = { held: loaded.held, skipped: skipped.filter((one) => one.kind !== 'unreadable'), revisit };
+    const snapshots = [...this.#loaded.values()];
+    const usedCount = snapshots.reduce((sum, { held }) => sum + countChunks(held) + held.segments.length, 0);
+    this.#book.trim(idsOf(snapshots), usedCount);
+  }
+
+  async #load(ref: SnapshotRef, signal: AbortSignal | undefined): Promise<LoadedSnapshot> {
     const known = this.#loaded.get(ref.manifestHash);
-    const loaded = known ?? new LoadedManifest(await this.#fetch(ref, signal));
+    const loaded = known ?? (await this.#fetch(ref, signal));
     this.#remember(ref, loaded);
     return loaded;
   }
 
-  async #fetch(ref: SnapshotRef, signal: AbortSignal | undefined): Promise<Manifest> {
-    return (await readManifest(this.#options.store, ref, { secrets: this.#secrets, signal })).manifest;
+  async #fetch(ref: SnapshotRef, signal: AbortSignal | undefined): Promise<LoadedSnapshot> {
+    const { store, statCache } = this.#options;
+    const stored = await readSnapshot(store, ref, { secrets: this.#coding.secrets, signal });
+    checkTogether(stored.root, stored.segments);
+    this.#book.addTable(stored.root);
+    for (const segment of stored.segments) this.#book.addTable(segment);
+    const held = holdSnapshot(stored);
+    const remembered = await statCache?.load(ref.manifestHash, held);
+    return { held: remembered ?? held, seq: stored.root.seq, priority: stored.root.priority ?? [] };
   }
 
-  get #secrets(): StoreSecrets | null {
-    return this.#options.coding?.secrets ?? null;
-  }
-
-  #remember(ref: SnapshotRef, loaded: LoadedManifest): void {
+  #remember(ref: SnapshotRef, loaded: LoadedSnapshot): void {
     this.#loaded.delete(ref.manifestHash);
     this.#loaded.set(ref.manifestHash, loaded);
     for (const hash of this.#loaded.keys()) {
@@ -219,4 +312,34 @@ export class Snapshotter {
       this.#loaded.delete(hash);
     }
   }
+}
+
+interface LoadedSnapshot {
+  readonly held: HeldSnapshot;
+  readonly seq: number;
+  readonly priority: readonly string[];
+}
+
+/** A stored snapshot in memory; nothing is known of its inodes. Pure. */
+export function holdSnapshot({ root, segments }: StoredSnapshot): HeldSnapshot {
+  const held = segments.map(({ packs, chunks, entries }, index) => {
+    const rows = must(root.segments[index], 'there is a segment for each of the root').chunks;
+    const chunkIds = rows.map((row) => must(root.chunks[row], 'a checked root lists its rows')[0]);
+    const drafts = entries.map((entry) => draftOfEntry(entry, chunks));
+    return segmentFromStore(drafts, { chunkIds, packs, chunkCount: chunks.length });
+  });
+  return new HeldSnapshot(held);
+}
+
+function* idsOf(snapshots: readonly LoadedSnapshot[]): Generator<string> {
+  for (const { held } of snapshots) for (const segment of held.segments) yield* chunkIdsOf(segment);
+}
+
+function* chunkIdsOf({ entries, stored }: HeldSegment): Generator<string> {
+  if (stored !== null) yield* stored.chunkIds;
+  for (const draft of entries) if (draft.type === 'file') yield* draft.chunkIds;
+}
+
+function isSamePatterns(a: readonly string[], b: readonly string[]): boolean {
+  return a.length === b.length && a.every((one, index) => one === b[index]);
 }

@@ -1,21 +1,13 @@
-import { assertNever } from '@dumont/shared/util/assert.ts';
-import {
-  sameFileState,
-  type FileState,
-  type ScannedEntry,
-  type ScanResult,
-  type SkippedPath,
-} from '../workspace/scan.ts';
-import { draftFromParent, metadataOf, type DraftEntry, type DraftFile } from './draft.ts';
+import type { Xattrs } from '@dumont/shared/format/manifest.ts';
+import { assertNever, must } from '@dumont/shared/util/assert.ts';
+import { isWithinTick, type ScannedEntry, type ScanResult, type SkippedPath } from '../workspace/scan.ts';
+import { readXattrs } from '../workspace/xattrs.ts';
+import type { DeltaBases } from './delta-bases.ts';
+import { fileDraft, metadataOf, sharedDraft, type DraftEntry, type DraftFile } from './draft.ts';
 import type { FileRead } from './file-reader.ts';
-import type { LoadedManifest } from './loaded-manifest.ts';
-import type { WritePipeline } from './write-pipeline.ts';
-
-/** What a file held when it was last read, valid while its state is the same. */
-export interface CachedFile {
-  readonly state: FileState;
-  readonly chunkIds: readonly string[];
-}
+import { isUntouched, type HeldSnapshot } from './held-snapshot.ts';
+import type { InodeState } from './segment-cutter.ts';
+import type { FileToRead, WritePipeline } from './write-pipeline.ts';
 
 export interface TreeProgress {
   readonly doneBytes: number;
@@ -27,21 +19,32 @@ export interface TreeProgress {
 export interface TreeReaderOptions {
   readonly root: string;
   readonly scan: ScanResult;
-  readonly parent: LoadedManifest | null;
-  /** By path; read and written. */
-  readonly cache: Map<string, CachedFile>;
-  readonly pipeline: WritePipeline;
+  /** When the scan began, Unix ms. */
+  readonly startedAtMs: number;
+  /** What entries are compared with; a path that says the same keeps its object. */
+  readonly parent: HeldSnapshot | null;
+  /** What else is known of files and their content, such as the last snapshot made. */
+  readonly memory: HeldSnapshot | null;
+  readonly bases: DeltaBases | null;
+  readonly pipeline: Pick<WritePipeline, 'readFiles'>;
   /** True when a chunk need not be read because the store holds it. */
   readonly isStored: (chunkId: string) => boolean;
   readonly onProgress?: ((progress: TreeProgress) => void) | undefined;
-  readonly signal?: AbortSignal | undefined;
+}
+
+/** An entry for the snapshot and the inode it was taken from. */
+export interface ReadEntry {
+  readonly draft: DraftEntry;
+  readonly state: InodeState;
 }
 
 export interface TreeRead {
   /** Ascending by path. */
-  readonly drafts: readonly DraftEntry[];
+  readonly entries: readonly ReadEntry[];
   readonly tornPaths: readonly string[];
   readonly skipped: readonly SkippedPath[];
+  /** Paths to look at again next time: torn, unreadable, or changed a moment before they were read. */
+  readonly revisit: readonly string[];
 }
 
 /**
@@ -49,200 +52,234 @@ export interface TreeRead {
  * the parent has it, and is named in the result.
  */
 export async function readTree(options: TreeReaderOptions): Promise<TreeRead> {
-  const { scan, parent } = options;
-  const drafts: DraftEntry[] = [];
-  const tornPaths: string[] = [];
-  const skipped: SkippedPath[] = [...scan.skipped];
-  for (const entry of scan.entries) {
-    if (entry.type === 'file') continue;
-    const metadata = metadataOf(entry, entry.stats.mtimeNs, parent);
-    drafts.push(
-      entry.type === 'dir' ? { type: 'dir', ...metadata } : { type: 'symlink', ...metadata, target: entry.linkTarget },
-    );
-  }
-  const inodes = groupByInode(scan.entries);
-  const report = progressReporter(inodes, options.onProgress);
-  const work: Work = { drafts, tornPaths, skipped };
-  await readInodes(inodes, options, { work, report });
-  if (parent !== null) drafts.push(...keptFromParent(parent, drafts, skipped));
-  forgetMissing(options.cache, drafts);
-  return { drafts: drafts.sort((a, b) => (a.path < b.path ? -1 : 1)), tornPaths: tornPaths.sort(), skipped };
-}
-
-interface Work {
-  readonly drafts: DraftEntry[];
-  readonly tornPaths: string[];
-  readonly skipped: SkippedPath[];
-}
-
-/** The paths of each regular file, hard links together, ascending. */
-function groupByInode(entries: readonly ScannedEntry[]): readonly (readonly ScannedEntry[])[] {
-  const groups = new Map<string, ScannedEntry[]>();
-  for (const entry of entries) {
-    if (entry.type !== 'file') continue;
-    const key = entry.stats.nlink > 1n ? `${entry.stats.dev}:${entry.stats.ino}` : entry.path;
-    const group = groups.get(key);
-    if (group === undefined) groups.set(key, [entry]);
-    else group.push(entry);
-  }
-  return [...groups.values()];
-}
-
-/** An inode whose first `tried` paths are gone. */
-interface InodeToRead {
-  readonly links: readonly ScannedEntry[];
-  readonly tried: number;
-  /** Absolute, of the path to try next. */
-  readonly path: string;
-  readonly sizeBytes: number;
-}
-
-/** The first path that can still be opened becomes the file, the others hard links to it. */
-async function readInodes(
-  inodes: readonly (readonly ScannedEntry[])[],
-  options: TreeReaderOptions,
-  { work, report }: { readonly work: Work; readonly report: (links: readonly ScannedEntry[]) => void },
-): Promise<void> {
-  const { root, cache, pipeline } = options;
-  const next = (links: readonly ScannedEntry[], tried: number): InodeToRead[] => {
-    const entry = links[tried];
-    if (entry === undefined) return [];
-    return [{ links, tried, path: `${root}/${entry.path}`, sizeBytes: Number(entry.stats.size) }];
-  };
-  let waiting: InodeToRead[] = [];
-  for (const links of inodes) {
-    const known = knownRead(links, options);
-    if (known === null) {
-      waiting.push(...next(links, 0));
-    } else {
-      addRead(links, known, options, work);
-      report(links);
-    }
-  }
-  while (waiting.length > 0) {
-    const vanished: InodeToRead[] = [];
-    await pipeline.readFiles(waiting, ({ links, tried }, read) => {
-      const entry = links[tried];
-      if (entry === undefined) return;
-      remember(cache, entry.path, read);
-      if (read.kind === 'vanished') vanished.push(...next(links, tried + 1));
-      else addRead(links.slice(tried), read, options, work);
-      if (read.kind !== 'vanished' || tried + 1 === links.length) report(links);
-    });
-    waiting = vanished;
-  }
-}
-
-/** What the cache says of an inode that nobody touched, null when it has to be read. */
-function knownRead(links: readonly ScannedEntry[], options: TreeReaderOptions): ReadFile | null {
-  const [entry] = links;
-  const known = entry === undefined ? undefined : options.cache.get(entry.path);
-  if (entry === undefined || known === undefined || !sameFileState(known.state, entry.stats)) return null;
-  if (!known.chunkIds.every(options.isStored)) return null;
-  const { state, chunkIds } = known;
-  return { kind: 'read', sizeBytes: Number(state.size), chunkIds, state, settled: true, torn: false };
+  const reader = new TreeReader(options);
+  await reader.readAll();
+  return reader.result();
 }
 
 type ReadFile = Extract<FileRead, { kind: 'read' }>;
 
-function remember(cache: Map<string, CachedFile>, path: string, read: FileRead): void {
-  if (read.kind === 'read' && read.settled) {
-    const { size, mtimeNs, ctimeNs, ino, dev } = read.state;
-    cache.set(path, { state: { size, mtimeNs, ctimeNs, ino, dev }, chunkIds: read.chunkIds });
-  } else {
-    cache.delete(path);
+/** An inode some of whose paths are still to be tried. */
+interface InodeToRead extends FileToRead {
+  /** Indexes of its paths, ascending; the first is the one to read. */
+  readonly links: readonly number[];
+}
+
+class TreeReader {
+  readonly #options: TreeReaderOptions;
+  readonly #scanned: readonly ScannedEntry[];
+  /** By index of the scan; undefined for what is not in the snapshot. */
+  readonly #read: (ReadEntry | undefined)[];
+  readonly #tornPaths: string[] = [];
+  readonly #revisit: string[] = [];
+  readonly #skipped: SkippedPath[];
+  readonly #progress = { doneBytes: 0, totalBytes: 0, doneFiles: 0, totalFiles: 0 };
+
+  constructor(options: TreeReaderOptions) {
+    this.#options = options;
+    this.#scanned = options.scan.entries;
+    this.#read = this.#scanned.map(() => undefined);
+    this.#skipped = [...options.scan.skipped];
   }
-}
 
-/** @param links the path that was read, then its hard links */
-function addRead(
-  links: readonly ScannedEntry[],
-  read: Exclude<FileRead, { kind: 'vanished' }>,
-  options: TreeReaderOptions,
-  work: Work,
-): void {
-  const [entry, ...others] = links;
-  if (entry === undefined) return;
-  const draft = draftOf(entry, read, options);
-  if (read.kind === 'read' && read.torn) work.tornPaths.push(entry.path);
-  if (read.kind === 'unreadable') work.skipped.push(...links.map((link) => skip(link, read.reason)));
-  if (draft === null) return;
-  work.drafts.push(draft);
-  for (const other of others) work.drafts.push({ type: 'hardlink', path: other.path, target: entry.path });
-}
-
-/** Null when there is nothing to put into the snapshot. */
-function draftOf(
-  entry: ScannedEntry,
-  read: Exclude<FileRead, { kind: 'vanished' }>,
-  { parent }: TreeReaderOptions,
-): DraftFile | null {
-  const before = parent?.file(entry.path);
-  const previous = parent === null || before === undefined ? null : draftFromParent(parent, before, entry.path);
-  switch (read.kind) {
-    case 'unreadable':
-      return previous;
-    case 'read': {
-      if (read.torn && previous !== null) return previous;
-      const metadata = metadataOf(entry, read.state.mtimeNs, parent);
-      const draft: DraftFile = { type: 'file', ...metadata, size: read.sizeBytes, chunkIds: read.chunkIds };
-      return read.torn ? { ...draft, torn: true } : draft;
+  async readAll(): Promise<void> {
+    const toRead: InodeToRead[] = [];
+    for (const links of this.#inodes()) {
+      const entry = this.#scan(links[0]);
+      this.#progress.totalFiles += 1;
+      this.#progress.totalBytes += Number(entry.size);
+      const known = this.#known(entry);
+      if (known === null) toRead.push(this.#toRead(links));
+      else this.#addKnown(links, known);
     }
-    default:
-      return assertNever(read);
+    if (this.#progress.doneFiles > 0) this.#options.onProgress?.({ ...this.#progress });
+    await this.#readInodes(toRead);
+  }
+
+  result(): TreeRead {
+    const read = this.#read.filter((one) => one !== undefined);
+    const kept = this.#keptFromParent(read);
+    const entries =
+      kept.length === 0 ? read : [...read, ...kept].sort((a, b) => (a.draft.path < b.draft.path ? -1 : 1));
+    const unreadable = this.#skipped.filter((one) => one.kind === 'unreadable').map((one) => one.path);
+    return {
+      entries,
+      tornPaths: this.#tornPaths.sort(),
+      skipped: this.#skipped,
+      revisit: [...this.#revisit, ...unreadable],
+    };
+  }
+
+  /** Adds what is no file, and gives the paths of each file, hard links together. */
+  *#inodes(): Generator<readonly number[]> {
+    const linked = new Map<string, number[]>();
+    for (const [index, entry] of this.#scanned.entries()) {
+      if (entry.type !== 'file') {
+        this.#addPlain(index, entry);
+      } else if (entry.linkCount === 1) {
+        yield [index];
+      } else {
+        const key = `${entry.dev}:${entry.ino}`;
+        const links = linked.get(key);
+        if (links === undefined) linked.set(key, [index]);
+        else links.push(index);
+      }
+    }
+    yield* linked.values();
+  }
+
+  #addPlain(index: number, entry: ScannedEntry): void {
+    const found = this.#options.parent?.find(entry.path);
+    const metadata = metadataOf(entry, entry.mtimeNs, found?.draft);
+    if (entry.type === 'symlink') {
+      const draft = sharedDraft({ type: 'symlink', ...metadata, target: entry.linkTarget }, found?.draft);
+      this.#read[index] = { draft, state: entry };
+      return;
+    }
+    const isKnown = found?.draft.type === 'dir' && isUntouched(found, entry);
+    const xattrs = isKnown ? (found.draft as { xattrs?: Xattrs }).xattrs : this.#xattrs(entry.path);
+    const draft = sharedDraft({ type: 'dir', ...metadata, ...(xattrs === undefined ? {} : { xattrs }) }, found?.draft);
+    this.#read[index] = { draft, state: stateOf(entry, !isWithinTick(entry, this.#options.startedAtMs)) };
+  }
+
+  /** What is known of a file that nobody touched, null when it has to be read. */
+  #known(entry: ScannedEntry): DraftFile | null {
+    const { parent, memory, isStored } = this.#options;
+    for (const held of [parent, memory]) {
+      const found = held?.find(entry.path);
+      if (found?.draft.type !== 'file' || !isUntouched(found, entry)) continue;
+      if (found.draft.chunkIds.every(isStored)) return found.draft;
+    }
+    return null;
+  }
+
+  #addKnown(links: readonly number[], known: DraftFile): void {
+    const entry = this.#scan(links[0]);
+    const before = this.#options.parent?.find(entry.path)?.draft;
+    if (known === before && hasMetadata(known, entry)) {
+      this.#add(links, known, entry);
+    } else {
+      const draft = fileDraft(metadataOf(entry, entry.mtimeNs, before), {
+        ...known,
+        holes: known.holes,
+        xattrs: known.xattrs,
+        torn: false,
+      });
+      this.#add(links, sharedDraft(draft, before), entry);
+    }
+    this.#progress.doneFiles += 1;
+    this.#progress.doneBytes += Number(entry.size);
+  }
+
+  /** The first path that can still be opened becomes the file, the others hard links to it. */
+  async #readInodes(toRead: readonly InodeToRead[]): Promise<void> {
+    let waiting = toRead;
+    while (waiting.length > 0) {
+      const vanished: InodeToRead[] = [];
+      await this.#options.pipeline.readFiles(waiting, ({ links }, read) => {
+        const others = links.slice(1);
+        if (read.kind === 'vanished' && others.length > 0) {
+          vanished.push(this.#toRead(others));
+          return;
+        }
+        if (read.kind !== 'vanished') this.#addRead(links, read);
+        this.#progress.doneFiles += 1;
+        this.#progress.doneBytes += Number(this.#scan(links[0]).size);
+        this.#options.onProgress?.({ ...this.#progress });
+      });
+      waiting = vanished;
+    }
+  }
+
+  #toRead(links: readonly number[]): InodeToRead {
+    const { path, size } = this.#scan(links[0]);
+    const sizeBytes = Number(size);
+    const base = this.#options.bases?.choose(path, sizeBytes);
+    return { links, path: `${this.#options.root}/${path}`, sizeBytes, base };
+  }
+
+  /** @param links the path that was read, then its hard links */
+  #addRead(links: readonly number[], read: Exclude<FileRead, { kind: 'vanished' }>): void {
+    const entry = this.#scan(links[0]);
+    const { path } = entry;
+    const { parent } = this.#options;
+    const before = parent?.find(path)?.draft;
+    const previous = fileOfParent(parent, path);
+    switch (read.kind) {
+      case 'unreadable':
+        for (const link of links) {
+          this.#skipped.push({ path: this.#scan(link).path, kind: 'unreadable', reason: read.reason });
+        }
+        if (previous !== undefined) this.#add(links, previous, stateOf(entry, false));
+        return;
+      case 'read':
+        if (read.torn) this.#tornPaths.push(path);
+        if (!read.settled) this.#revisit.push(path);
+        if (read.torn && previous !== undefined) this.#add(links, previous, stateOf(entry, false));
+        else
+          this.#add(links, sharedDraft(this.#draftOf(entry, read, before), before), stateOf(read.state, read.settled));
+        return;
+      default:
+        assertNever(read);
+    }
+  }
+
+  #draftOf(entry: ScannedEntry, read: ReadFile, before: DraftEntry | undefined): DraftFile {
+    const { sizeBytes: size, chunkIds, holes, torn } = read;
+    // After the content, whose state is older: a later change of the attributes then shows in it.
+    const xattrs = this.#xattrs(entry.path);
+    return fileDraft(metadataOf(entry, read.state.mtimeNs, before), { size, chunkIds, holes, xattrs, torn });
+  }
+
+  #add([first = -1, ...others]: readonly number[], draft: DraftFile, state: InodeState): void {
+    this.#read[first] = { draft, state };
+    for (const index of others) {
+      const other = this.#scan(index);
+      const link: DraftEntry = { type: 'hardlink', path: other.path, target: draft.path };
+      this.#read[index] = { draft: sharedDraft(link, this.#options.parent?.find(other.path)?.draft), state: other };
+    }
+  }
+
+  /** The parent's entries at and below what cannot be looked at now: unreadable is not deleted. */
+  #keptFromParent(read: readonly ReadEntry[]): readonly ReadEntry[] {
+    const { parent } = this.#options;
+    const unreadable = new Set(this.#skipped.filter((one) => one.kind === 'unreadable').map((one) => one.path));
+    if (parent === null || unreadable.size === 0) return [];
+    const present = new Map(read.map(({ draft }) => [draft.path, draft.type]));
+    const kept: ReadEntry[] = [];
+    for (const root of [...unreadable].sort()) {
+      for (const entry of [parent.find(root)?.draft, ...parent.range(`${root}/`, `${root}0`)]) {
+        if (entry === undefined || present.has(entry.path)) continue;
+        const slash = entry.path.lastIndexOf('/');
+        if (slash !== -1 && present.get(entry.path.slice(0, slash)) !== 'dir') continue;
+        const draft = entry.type === 'hardlink' ? fileOfParent(parent, entry.path) : entry;
+        if (draft === undefined) continue;
+        kept.push({ draft, state: { ctimeNs: 0n, ino: 0n, dev: 0n } });
+        present.set(draft.path, draft.type);
+      }
+    }
+    return kept;
+  }
+
+  #xattrs(path: string): Xattrs | undefined {
+    return readXattrs(`${this.#options.root}/${path}`);
+  }
+
+  #scan(index: number | undefined): ScannedEntry {
+    return must(this.#scanned[index ?? -1], 'indexes are those of the scan');
   }
 }
 
-function skip(entry: ScannedEntry, reason: string): SkippedPath {
-  return { path: entry.path, kind: 'unreadable', reason };
+/** A file as the parent has it, under a path that may be a hard link there. */
+function fileOfParent(parent: HeldSnapshot | null, path: string): DraftFile | undefined {
+  const file = parent?.file(path);
+  return file === undefined || file.path === path ? file : { ...file, path };
 }
 
-/** The parent's entries at and below what cannot be looked at now: unreadable is not deleted. */
-function keptFromParent(
-  parent: LoadedManifest,
-  drafts: readonly DraftEntry[],
-  skipped: readonly SkippedPath[],
-): readonly DraftEntry[] {
-  const unreadable = new Set(skipped.filter((one) => one.kind === 'unreadable').map((one) => one.path));
-  if (unreadable.size === 0) return [];
-  const present = new Map(drafts.map((draft) => [draft.path, draft.type]));
-  const kept: DraftEntry[] = [];
-  for (const entry of parent.manifest.entries) {
-    if (present.has(entry.path) || !isWithin(entry.path, unreadable)) continue;
-    const slash = entry.path.lastIndexOf('/');
-    if (slash !== -1 && present.get(entry.path.slice(0, slash)) !== 'dir') continue;
-    const file = parent.file(entry.path);
-    const draft = file === undefined ? entry : draftFromParent(parent, file, entry.path);
-    if (draft.type === 'file' && !('chunkIds' in draft)) continue;
-    kept.push(draft);
-    present.set(draft.path, draft.type);
-  }
-  return kept;
+function hasMetadata(draft: DraftFile, { mode, uid, gid, mtimeNs }: ScannedEntry): boolean {
+  return draft.mode === mode && draft.uid === uid && draft.gid === gid && draft.mtimeNs === String(mtimeNs);
 }
 
-function isWithin(path: string, roots: ReadonlySet<string>): boolean {
-  for (let end = path.length; end > 0; end = path.lastIndexOf('/', end - 1)) {
-    if (roots.has(path.slice(0, end))) return true;
-  }
-  return false;
-}
-
-function forgetMissing(cache: Map<string, CachedFile>, drafts: readonly DraftEntry[]): void {
-  const present = new Set(drafts.map((draft) => draft.path));
-  for (const path of cache.keys()) if (!present.has(path)) cache.delete(path);
-}
-
-function progressReporter(
-  inodes: readonly (readonly ScannedEntry[])[],
-  onProgress: ((progress: TreeProgress) => void) | undefined,
-): (links: readonly ScannedEntry[]) => void {
-  const sizeOf = (links: readonly ScannedEntry[]) => Number(links[0]?.stats.size ?? 0n);
-  const totalBytes = inodes.reduce((sum, links) => sum + sizeOf(links), 0);
-  let doneBytes = 0;
-  let doneFiles = 0;
-  return (links) => {
-    doneBytes += sizeOf(links);
-    doneFiles += 1;
-    onProgress?.({ doneBytes, totalBytes, doneFiles, totalFiles: inodes.length });
-  };
+function stateOf({ ctimeNs, ino, dev }: InodeState, isSettled: boolean): InodeState {
+  return { ctimeNs: isSettled ? ctimeNs : 0n, ino, dev };
 }

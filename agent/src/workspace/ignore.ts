@@ -5,7 +5,7 @@ import ignore from 'ignore';
 import { DumontError, systemErrorCode, toDumontError } from '@dumont/shared/util/errors.ts';
 
 /** In the workspace folder; gitignore syntax, last match wins. Is itself part of every snapshot. */
-const IGNORE_FILE = '.dumontignore';
+export const IGNORE_FILE = '.dumontignore';
 
 /** Names of half-written files of ours; any folder may hold some after a crash. */
 export const TEMP_FILE_PREFIX = '.dumont-tmp-';
@@ -26,17 +26,21 @@ export interface IgnoreRules {
  */
 export async function loadIgnoreRules(root: string): Promise<IgnoreRules> {
   // Without `ignorecase: false` the rule `data` would also leave out `Data`.
-  const rules = ignore({ ignorecase: false }).add(await readRules(join(root, IGNORE_FILE)));
+  const text = await readRuleFile(join(root, IGNORE_FILE));
+  const rules = text.trim() === '' ? null : ignore({ ignorecase: false }).add(text);
   return {
     ignores(relativePath, isDirectory) {
-      const name = relativePath.slice(relativePath.lastIndexOf('/') + 1);
-      if (name.startsWith(TEMP_FILE_PREFIX)) return true;
-      return rules.ignores(isDirectory ? `${relativePath}/` : relativePath);
+      if (relativePath.startsWith(TEMP_FILE_PREFIX, relativePath.lastIndexOf('/') + 1)) return true;
+      return rules !== null && rules.ignores(isDirectory ? `${relativePath}/` : relativePath);
     },
   };
 }
 
-async function readRules(path: string): Promise<string> {
+/**
+ * The text of a rule file, empty when there is none.
+ * @throws {DumontError} IO when it exists and cannot be read, LIMIT when it is absurdly large
+ */
+export async function readRuleFile(path: string): Promise<string> {
   try {
     const file = await open(path, constants.O_RDONLY | constants.O_NONBLOCK);
     try {

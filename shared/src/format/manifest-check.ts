@@ -1,77 +1,101 @@
 import { DumontError } from '../util/errors.ts';
-import type { ChunkRow, Entry, Manifest } from './manifest.ts';
-
-/** Longest file name and path of Linux, bytes. */
-const MAX_NAME_BYTES = 255;
-const MAX_PATH_BYTES = 4_095;
+import { MAX_CHUNKS, MAX_MANIFEST_BYTES, MAX_SEGMENT_BYTES } from './limits.ts';
+import type { Entry, ManifestRoot } from './manifest.ts';
+import type { Segment } from './segment.ts';
 
 /**
- * Refuses a manifest that could make a reader write outside its folder, write one path twice, or follow a reference
- * into nothing. Pure.
- * @throws {DumontError} CORRUPT naming the first path or row at fault
+ * Refuses a root with references that lead nowhere or segments out of order. Pure.
+ * @throws {DumontError} CORRUPT naming what is at fault
  */
-export function checkManifest(manifest: Manifest): void {
-  checkChunks(manifest);
-  const byPath = new Map<string, Entry>();
-  for (const entry of manifest.entries) {
-    const objection = pathObjection(entry.path);
-    if (objection !== undefined) throw corrupt(entry.path, objection);
-    if (byPath.has(entry.path)) throw corrupt(entry.path, 'it is listed twice');
-    const slash = entry.path.lastIndexOf('/');
-    if (slash !== -1 && byPath.get(entry.path.slice(0, slash))?.type !== 'dir') {
-      throw corrupt(entry.path, 'what it lies in is not a folder listed before it');
-    }
-    byPath.set(entry.path, entry);
-  }
-  for (const entry of manifest.entries) checkReferences(entry, byPath, manifest.chunks);
-}
-
-/** Why a path must not be used as an entry's, undefined when it is a plain relative one. Pure. */
-function pathObjection(path: string): string | undefined {
-  if (!path.isWellFormed()) return 'it is not valid Unicode';
-  if (path.includes('\0')) return 'it holds a NUL';
-  if (path.startsWith('/')) return 'it is absolute';
-  if (Buffer.byteLength(path) > MAX_PATH_BYTES) return 'it is too long';
-  for (const name of path.split('/')) {
-    if (name === '' || name === '.' || name === '..') return 'it holds an empty name, . or ..';
-    if (Buffer.byteLength(name) > MAX_NAME_BYTES) return 'it holds a name that is too long';
-  }
-  return undefined;
-}
-
-function checkChunks(manifest: Manifest): void {
+export function checkRoot(root: ManifestRoot): void {
   const seen = new Set<string>();
-  for (const [id, pack] of manifest.chunks) {
-    if (pack >= manifest.packs.length) throw corrupt(id, 'the chunk lies in a pack that is not listed');
-    if (seen.has(id)) throw corrupt(id, 'the chunk is listed twice');
+  for (const [id, pack, , , , codec] of root.chunks) {
+    if (pack >= root.packs.length) throw refused(id, 'the chunk lies in a pack that is not listed');
+    if (codec === 'delta') throw refused(id, 'a part of a manifest is no difference');
+    if (seen.has(id)) throw refused(id, 'the chunk is listed twice');
     seen.add(id);
   }
+  let before = '';
+  let entries = 0;
+  let totalBytes = 0;
+  for (const segment of root.segments) {
+    if (segment.first <= before) throw refused(segment.first, 'the segment does not come after the one before it');
+    before = segment.first;
+    entries += segment.entries;
+    let bytes = 0;
+    for (const row of segment.chunks) {
+      const chunk = root.chunks[row];
+      if (chunk === undefined) throw refused(segment.first, 'the segment uses a chunk that is not listed');
+      bytes += chunk[4];
+    }
+    if (bytes > MAX_SEGMENT_BYTES) throw refused(segment.first, 'the segment is too large');
+    totalBytes += bytes;
+  }
+  if (totalBytes > MAX_MANIFEST_BYTES) throw refused('segments', 'they are too large together');
+  if (entries !== root.counts.entries) throw refused('counts', 'the segments hold another number of entries');
 }
 
-function checkReferences(entry: Entry, byPath: ReadonlyMap<string, Entry>, chunks: readonly ChunkRow[]): void {
-  switch (entry.type) {
-    case 'file': {
-      let size = 0;
-      for (const row of entry.chunks) {
-        const chunk = chunks[row];
-        if (chunk === undefined) throw corrupt(entry.path, 'it uses a chunk that is not listed');
-        size += chunk[4];
-      }
-      if (size !== entry.size) throw corrupt(entry.path, `its chunks hold ${size} bytes, it says ${entry.size}`);
-      return;
+/**
+ * Refuses segments, each good by itself, that do not make a tree: a path twice, an entry below what is no folder, a hard
+ * link to what is no file, one chunk with two lengths; and a root that says something else of them. Pure.
+ * @param segments those of `root.segments`, in order
+ * @throws {DumontError} CORRUPT naming the first path or chunk at fault
+ */
+export function checkTogether(root: ManifestRoot, segments: readonly Segment[]): void {
+  const lengths = new Map<string, number>();
+  const tree = new TreeCheck();
+  for (const [index, { first, entries }] of root.segments.entries()) {
+    const segment = segments[index];
+    if (segment === undefined || segment.entries.length !== entries || segment.entries[0]?.path !== first) {
+      throw refused(first, 'the segment is not the one the root speaks of');
     }
-    case 'hardlink':
-      if (byPath.get(entry.target)?.type !== 'file') throw corrupt(entry.path, 'it links to what is not a file');
-      return;
-    case 'symlink':
-      if (entry.target.includes('\0') || !entry.target.isWellFormed())
-        throw corrupt(entry.path, 'its target is no path');
-      return;
-    case 'dir':
-      return;
+    for (const [id, , , , rawLength] of segment.chunks) {
+      if ((lengths.get(id) ?? rawLength) !== rawLength) throw refused(id, 'the chunk is listed with two lengths');
+      lengths.set(id, rawLength);
+    }
+    if (lengths.size > MAX_CHUNKS) throw refused('chunks', 'there are too many');
+    for (const entry of segment.entries) tree.add(entry);
+  }
+  tree.finish(segments);
+  if (tree.files !== root.counts.files || tree.bytes !== root.counts.bytes) {
+    throw refused('counts', 'the entries make other sums');
   }
 }
 
-function corrupt(what: string, why: string): DumontError {
+/** Looks at entries in order. */
+class TreeCheck {
+  files = 0;
+  bytes = 0;
+  readonly #folders = new Set<string>(['']);
+  readonly #linked = new Set<string>();
+  #before = '';
+  #folder = '';
+
+  add(entry: Entry): void {
+    const { path } = entry;
+    if (path <= this.#before) throw refused(path, 'it does not come after the path before it');
+    this.#before = path;
+    const folder = path.slice(0, Math.max(0, path.lastIndexOf('/')));
+    if (folder !== this.#folder && !this.#folders.has(folder)) {
+      throw refused(path, 'what it lies in is not a folder listed before it');
+    }
+    this.#folder = folder;
+    if (entry.type === 'dir') this.#folders.add(path);
+    if (entry.type === 'hardlink') this.#linked.add(entry.target);
+    if (entry.type === 'hardlink' || entry.type === 'file') this.files += 1;
+    if (entry.type === 'file') this.bytes += entry.size;
+  }
+
+  finish(segments: readonly Segment[]): void {
+    if (this.#linked.size === 0) return;
+    for (const { entries } of segments) {
+      for (const { type, path } of entries) if (type === 'file') this.#linked.delete(path);
+    }
+    const [missing] = this.#linked;
+    if (missing !== undefined) throw refused(missing, 'a hard link leads there, and it is not a file');
+  }
+}
+
+function refused(what: string, why: string): DumontError {
   return new DumontError('CORRUPT', `the manifest is refused at ${JSON.stringify(what)}: ${why}`);
 }

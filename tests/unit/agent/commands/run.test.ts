@@ -1,8 +1,9 @@
-import { mkdir, readdir, readFile, writeFile } from 'node:fs/promises';
+import { chmod, mkdir, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { PassThrough } from 'node:stream';
 import { text } from 'node:stream/consumers';
 import { expect, test, vi } from 'vitest';
+import { systemClock } from '@dumont/shared/util/clock.ts';
 import { runStandalone, STANDALONE_COMMANDS } from '@dumont/agent/commands/run.ts';
 import { startS3Simulator } from '../../../simulators/s3/s3-simulator.ts';
 import { makeTempFolder } from '../../../world/temp-folder.ts';
@@ -22,6 +23,7 @@ async function workplace() {
   const folder = await makeTempFolder();
   const dir = join(folder.path, 'ws');
   await mkdir(dir);
+  vi.stubEnv('XDG_CACHE_HOME', join(folder.path, 'cache'));
   await writeFile(join(dir, 'a.txt'), 'first');
   return {
     dir,
@@ -160,4 +162,43 @@ test('the same commands work on S3 while the service stumbles', async () => {
   } finally {
     vi.unstubAllEnvs();
   }
+});
+
+test('a second run reads only what changed since the first, unless told otherwise', async () => {
+  await using place = await workplace();
+  const { dir, store, path } = place;
+  await writeFile(join(dir, 'big'), Buffer.alloc(1_000_000, 'x'));
+  await new Promise((resolve) => systemClock.after(60, () => resolve(undefined)));
+  await run(['snapshot', dir, '--to', store]);
+  const [name = ''] = await readdir(join(path, 'cache/dumont/stat'));
+  const cache = join(path, 'cache/dumont/stat', name);
+  const { mtimeMs } = await stat(cache);
+  expect((await run(['snapshot', dir, '--to', store])).out).toContain('nothing changed');
+  expect((await stat(cache)).mtimeMs).toBeGreaterThanOrEqual(mtimeMs);
+  await writeFile(cache, 'garbage');
+  expect((await run(['snapshot', dir, '--to', store])).out).toContain('nothing changed');
+  expect((await stat(cache)).size).toBeGreaterThan(100);
+  expect((await run(['snapshot', dir, '--to', store, '--no-cache'])).out).toContain('nothing changed');
+  await writeFile(join(dir, 'a.txt'), 'other');
+  expect((await run(['snapshot', dir, '--to', store])).out).toMatch(/5 B new/);
+  vi.stubEnv('XDG_CACHE_HOME', join(dir, 'a.txt'));
+  await writeFile(join(dir, 'b.txt'), 'no room to remember');
+  expect((await run(['snapshot', dir, '--to', store])).exitCode).toBe(0);
+});
+
+test('diff tells what was added, removed and changed', async () => {
+  await using place = await workplace();
+  const { dir, store } = place;
+  for (const name of ['gone', 'same', 'mode', 'content']) await writeFile(join(dir, name), 'first');
+  await run(['snapshot', dir, '--to', store]);
+  const [first] = (await run(['snapshots', '--from', store, '--json'])).json()['snapshots'] as { snapshotId: string }[];
+  await rm(join(dir, 'gone'));
+  await chmod(join(dir, 'mode'), 0o600);
+  await writeFile(join(dir, 'content'), 'second');
+  await writeFile(join(dir, 'new'), 'new');
+  await run(['snapshot', dir, '--to', store]);
+  const diff = await run(['diff', '--from', store, first?.snapshotId ?? '', 'latest', '--json']);
+  expect(diff.json()).toMatchObject({ added: ['new'], removed: ['gone'], changed: ['content'], metadata: ['mode'] });
+  const text = await run(['diff', '--from', store, first?.snapshotId ?? '', 'latest']);
+  expect(text.out).toMatch(/^M content\n- gone\nm mode\n\+ new\n1 added, 1 removed, 1 changed, 1 with other metadata/);
 });

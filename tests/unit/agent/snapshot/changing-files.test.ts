@@ -5,13 +5,12 @@ import { chmod, link, mkdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
 import { systemClock } from '@dumont/shared/util/clock.ts';
+import { hashHex } from '@dumont/agent/snapshot/chunk-codec.ts';
 import { CutWindow } from '@dumont/agent/snapshot/cdc/cut-window.ts';
 import { readFileChunks, readPartChunks, type FileRead, type ReadChunk } from '@dumont/agent/snapshot/file-reader.ts';
-import { LoadedManifest } from '@dumont/agent/snapshot/loaded-manifest.ts';
-import { readManifest } from '@dumont/agent/snapshot/manifest-store.ts';
-import { hashHex } from '@dumont/agent/snapshot/chunk-codec.ts';
+import { readManifest, readSnapshot } from '@dumont/agent/snapshot/manifest-store.ts';
+import { holdSnapshot } from '@dumont/agent/snapshot/snapshotter.ts';
 import { readTree } from '@dumont/agent/snapshot/tree-reader.ts';
-import { WritePipeline } from '@dumont/agent/snapshot/write-pipeline.ts';
 import { loadIgnoreRules } from '@dumont/agent/workspace/ignore.ts';
 import { scanWorkspace } from '@dumont/agent/workspace/scan.ts';
 import { created, openEngine } from '../../../world/engine.ts';
@@ -180,26 +179,22 @@ test('what lies in a folder that cannot be read now stays as the parent has it',
   await writeFile(join(engine.root, 'd/sub/f'), 'content');
   await link(join(engine.root, 'd/sub/f'), join(engine.root, 'd/sub/g'));
   const record = created(await engine.snapshotter.create({ epoch: 1, parent: null }));
-  const parent = new LoadedManifest((await readManifest(engine.store, record)).manifest);
+  const parent = holdSnapshot(await readSnapshot(engine.store, record));
   const seen = await scanWorkspace(engine.root, await loadIgnoreRules(engine.root));
-  await using pipeline = new WritePipeline({
-    store: engine.store,
-    coding: { secrets: null, effort: 'fast' },
-    known: { size: 0, has: () => true, ids: () => [] },
-    clock: systemClock,
-  });
-  const { drafts } = await readTree({
+  const { entries } = await readTree({
     root: engine.root,
     scan: {
       entries: seen.entries.filter((entry) => entry.path === 'd'),
       skipped: [{ path: 'd', kind: 'unreadable', reason: 'EACCES' }],
     },
+    startedAtMs: systemClock.nowMs(),
     parent,
-    cache: new Map(),
-    pipeline,
+    memory: null,
+    bases: null,
+    pipeline: { readFiles: () => Promise.resolve() },
     isStored: () => true,
   });
-  expect(drafts).toMatchObject([
+  expect(entries.map(({ draft }) => draft)).toMatchObject([
     { path: 'd', type: 'dir' },
     { path: 'd/sub', type: 'dir' },
     { path: 'd/sub/f', type: 'file', size: 7 },

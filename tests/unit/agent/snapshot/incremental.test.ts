@@ -1,9 +1,14 @@
 import { chmod, mkdir, open, readFile, rename, rm, utimes, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { setAttributeSync } from '@napi-rs/xattr';
 import { expect, test } from 'vitest';
 import { systemClock } from '@dumont/shared/util/clock.ts';
 import { readManifest } from '@dumont/agent/snapshot/manifest-store.ts';
-import { readTree, type CachedFile } from '@dumont/agent/snapshot/tree-reader.ts';
+import { DeltaBases } from '@dumont/agent/snapshot/delta-bases.ts';
+import { HeldSnapshot } from '@dumont/agent/snapshot/held-snapshot.ts';
+import { mergeScan } from '@dumont/agent/snapshot/merge.ts';
+import { readTree } from '@dumont/agent/snapshot/tree-reader.ts';
+import { WritePipeline } from '@dumont/agent/snapshot/write-pipeline.ts';
 import { loadIgnoreRules } from '@dumont/agent/workspace/ignore.ts';
 import { scanWorkspace } from '@dumont/agent/workspace/scan.ts';
 import { created, openEngine } from '../../../world/engine.ts';
@@ -52,22 +57,39 @@ test('one changed byte in a big tree uploads one chunk', async () => {
 test('a file that is known and untouched is not read again; one that is touched is', async () => {
   await using engine = await openEngine();
   await makeTree(engine.root, { f: { kind: 'file', content: Buffer.alloc(12 * MIB, 1) } });
-  const cache = new Map<string, CachedFile>();
+  let memory: HeldSnapshot | null = null;
   const readAgain = async () => {
-    let chunks = 0;
-    const scan = await scanWorkspace(engine.root, await loadIgnoreRules(engine.root));
-    const onChunk = async () => {
-      chunks += 1;
-    };
-    // A clock an hour ahead: the file's times count as long past, so they are trusted.
+    // An hour ahead: the file's times count as long past, so they are trusted.
     const clock = { ...systemClock, nowMs: () => systemClock.nowMs() + 3_600_000 };
-    await readTree({ root: engine.root, scan, parent: null, cache, clock, isStored: () => true, onChunk });
-    return chunks;
+    await using pipeline = new WritePipeline({
+      store: engine.store,
+      coding: { secrets: null, effort: 'fast' },
+      known: { size: 0, has: () => false, ids: () => [] },
+      clock,
+    });
+    const read: string[] = [];
+    const tree = await readTree({
+      root: engine.root,
+      scan: await scanWorkspace(engine.root, await loadIgnoreRules(engine.root)),
+      startedAtMs: clock.nowMs(),
+      parent: null,
+      memory,
+      bases: null,
+      pipeline: {
+        readFiles: (files, onRead) => {
+          read.push(...files.map((file) => file.path));
+          return pipeline.readFiles(files, onRead);
+        },
+      },
+      isStored: () => true,
+    });
+    memory = new HeldSnapshot(mergeScan(null, tree));
+    return read.length;
   };
-  expect(await readAgain()).toBe(3);
+  expect(await readAgain()).toBe(1);
   expect(await readAgain()).toBe(0);
   await chmod(join(engine.root, 'f'), 0o600);
-  expect(await readAgain()).toBe(3);
+  expect(await readAgain()).toBe(1);
 });
 
 test('a change of the same size with its old time put back is still seen', async () => {
@@ -177,4 +199,81 @@ test('progress ends at everything and an abort stops it', async () => {
   await engine.snapshotter.create({ epoch: 1, parent: null, onProgress: (one) => seen.push(one) });
   const totalBytes = 200 * 500 + 12 * MIB;
   expect(seen.at(-1)).toEqual({ doneBytes: totalBytes, totalBytes, doneFiles: 201, totalFiles: 201 });
+});
+
+test('of many files, one that changed makes one segment new, wherever it lies', async () => {
+  await using engine = await openEngine();
+  const files = Array.from({ length: 6_000 }, (_, n) => [
+    `d${n % 7}/f${n}`,
+    { kind: 'file', content: Buffer.from(`${n}`) },
+  ]);
+  await makeTree(engine.root, Object.fromEntries(files) as Record<string, TreeNode>);
+  const first = created(await engine.snapshotter.create({ epoch: 1, parent: null }));
+  const before = (await readManifest(engine.store, first)).root;
+  expect(before.segments.length).toBeGreaterThan(4);
+  expect(before.counts).toMatchObject({ entries: 6_007, files: 6_000 });
+  await writeFile(join(engine.root, 'd3/f5001-new'), 'new');
+  const second = created(
+    await engine.snapshotter.create({ epoch: 1, parent: first, changed: new Set(['d3/f5001-new']) }),
+  );
+  const after = (await readManifest(engine.store, second)).root;
+  const known = new Set(before.chunks.map(([chunkId]) => chunkId));
+  // The one with the file, and the one with the folder, whose time is another now.
+  expect(after.chunks.filter(([chunkId]) => !known.has(chunkId)).length).toBeLessThanOrEqual(2);
+  expect(second).toMatchObject({ fileCount: 6_001, newBytes: 3 });
+});
+
+test('attributes and what comes back first are part of a snapshot', async () => {
+  await using engine = await openEngine();
+  await makeTree(engine.root, { 'd/f': { kind: 'file', content: Buffer.from('f') } });
+  setAttributeSync(join(engine.root, 'd/f'), 'user.note', 'hello');
+  setAttributeSync(join(engine.root, 'd'), 'user.folder', Buffer.from([0, 255]));
+  await writeFile(join(engine.root, '.dumontpriority'), '# first\nweights/\n\n*.py\n');
+  const first = created(await engine.snapshotter.create({ epoch: 1, parent: null }));
+  const { manifest } = await readManifest(engine.store, first);
+  expect(manifest.priority).toEqual(['weights/', '*.py']);
+  expect(manifest.entries).toMatchObject([
+    { path: '.dumontpriority' },
+    { path: 'd', xattrs: [['user.folder', 'AP8=']] },
+    { path: 'd/f', xattrs: [['user.note', 'aGVsbG8=']] },
+  ]);
+  setAttributeSync(join(engine.root, 'd/f'), 'user.note', 'other');
+  const second = created(await engine.snapshotter.create({ epoch: 1, parent: first }));
+  expect(second.newBytes).toBe(0);
+  expect((await readManifest(engine.store, second)).manifest.entries[2]).toMatchObject({
+    xattrs: [['user.note', Buffer.from('other').toString('base64')]],
+  });
+});
+
+test('a large file of the same size in the same folder is offered as a base while it is as it was', async () => {
+  await using engine = await openEngine();
+  await makeTree(engine.root, { 'c/old': { kind: 'file', content: random(16 * MIB) } });
+  await new Promise((resolve) => systemClock.after(60, () => resolve(undefined)));
+  const pipeline = new WritePipeline({
+    store: engine.store,
+    coding: { secrets: null, effort: 'fast' },
+    known: { size: 0, has: () => false, ids: () => [] },
+    clock: systemClock,
+  });
+  const tree = await readTree({
+    root: engine.root,
+    scan: await scanWorkspace(engine.root, await loadIgnoreRules(engine.root)),
+    startedAtMs: systemClock.nowMs(),
+    parent: null,
+    memory: null,
+    bases: null,
+    pipeline,
+    isStored: () => false,
+  });
+  await pipeline.finish();
+  const bases = new DeltaBases(engine.root, new HeldSnapshot(mergeScan(null, tree)), (id) => pipeline.locate(id));
+  const base = bases.choose('c/new', 16 * MIB);
+  expect(base?.path).toBe(join(engine.root, 'c/old'));
+  expect(base?.chunks.reduce((sum, chunk) => sum + (chunk?.length ?? 0), 0)).toBe(16 * MIB);
+  expect(bases.choose('c/old', 16 * MIB)).toBeUndefined();
+  expect(bases.choose('new', 16 * MIB)).toBeUndefined();
+  expect(bases.choose('c/new', 17 * MIB)).toBeUndefined();
+  await utimes(join(engine.root, 'c/old'), 1, 1);
+  expect(bases.choose('c/new', 16 * MIB)).toBeUndefined();
+  await pipeline[Symbol.asyncDispose]();
 });
