@@ -53,14 +53,15 @@ export const verifyCommand: Command = {
       help: HELP_FLAG,
     },
   },
-  async run(args, { progress, signal }) {
+  async run(args, { clock, progress, signal }) {
     await using store = await openNamedStore(args.required('from'));
     const search = { workspaceId: workspaceOf(args), name: args.text('snapshot') ?? 'latest' };
     const snapshot = await findSnapshot(store, search, { signal });
     const outcome = await verifySnapshot({
       store,
       snapshot,
-      readData: args.isSet('read-data'),
+      clock,
+      readData: args.isSet('read-data') ? { share: 1, seed: 0 } : null,
       onProgress: (state) => progress.update('verify', state),
       signal,
     });
