@@ -1,6 +1,7 @@
 import { formatBytes } from '@dumont/shared/util/units.ts';
 import type { Entry } from '@dumont/shared/format/manifest.ts';
-import { verifySnapshot } from '../restore/verify.ts';
+import { systemRandom } from '@dumont/shared/util/random.ts';
+import { verifySnapshot, type DataSample } from '../restore/verify.ts';
 import { findSnapshot, listSnapshots } from '../snapshot/catalogue.ts';
 import { readManifest } from '../snapshot/manifest-store.ts';
 import {
@@ -13,6 +14,11 @@ import {
   workspaceOf,
   type Command,
 } from './command.ts';
+import type { ParsedArguments } from './arguments.ts';
+import { parseCount, parseShare } from './flag-values.ts';
+
+/** Seeds are short enough to be typed again. */
+const MAX_SEED = 1_000_000;
 
 const FROM_FLAG = { value: 'store', required: true, help: STORE_HELP };
 const SNAPSHOT_FLAG = { value: 'id', help: '`latest` (default), an id or the beginning of one.' };
@@ -47,13 +53,19 @@ export const verifyCommand: Command = {
     flags: {
       from: FROM_FLAG,
       snapshot: SNAPSHOT_FLAG,
-      'read-data': { help: 'Fetch and check every chunk, not only the structure.' },
+      'read-data': {
+        value: 'n%',
+        bare: '100%',
+        help: 'Fetch and check every chunk, or a random share of them, not only the structure.',
+      },
+      seed: { value: 'number', help: 'Draws the share of an earlier run again.' },
       workspace: WORKSPACE_FLAG,
       json: JSON_FLAG,
       help: HELP_FLAG,
     },
   },
   async run(args, { clock, progress, signal }) {
+    const readData = sampleOf(args);
     await using store = await openNamedStore(args.required('from'));
     const search = { workspaceId: workspaceOf(args), name: args.text('snapshot') ?? 'latest' };
     const snapshot = await findSnapshot(store, search, { signal });
@@ -61,16 +73,17 @@ export const verifyCommand: Command = {
       store,
       snapshot,
       clock,
-      readData: args.isSet('read-data') ? { share: 1, seed: 0 } : null,
+      readData,
       onProgress: (state) => progress.update('verify', state),
       signal,
     });
     const isGood = outcome.problemCount === 0;
     const looked = `${outcome.fileCount} files, ${outcome.chunkCount} chunks in ${outcome.packCount} packs`;
+    const share = readData === null ? '' : `, ${outcome.chunksRead} chunks checked (seed ${readData.seed})`;
     const text = isGood
-      ? `${snapshot.snapshotId} is good: ${looked}, ${formatBytes(outcome.bytesRead)} read`
+      ? `${snapshot.snapshotId} is good: ${looked}, ${formatBytes(outcome.bytesRead)} read${share}`
       : `${snapshot.snapshotId} is damaged, ${outcome.problemCount} problems:\n${outcome.problems.join('\n')}`;
-    const json = { kind: isGood ? 'good' : 'damaged', snapshotId: snapshot.snapshotId, ...outcome };
+    const json = { kind: isGood ? 'good' : 'damaged', snapshotId: snapshot.snapshotId, readData, ...outcome };
     return { json, text, exitCode: isGood ? EXIT.done : EXIT.failed };
   },
 };
@@ -100,6 +113,17 @@ export const lsCommand: Command = {
     };
   },
 };
+
+/** What `--read-data` and `--seed` say; null without the first. @throws {DumontError} USAGE */
+function sampleOf(args: ParsedArguments): DataSample | null {
+  const share = args.text('read-data');
+  const seed = args.text('seed');
+  if (share === undefined) return null;
+  return {
+    share: parseShare('read-data', share),
+    seed: seed === undefined ? Math.floor(systemRandom.next() * MAX_SEED) : parseCount('seed', seed),
+  };
+}
 
 /** Names are shown as they are, but for control characters, which could drive a terminal. */
 function row(entry: Entry): string {

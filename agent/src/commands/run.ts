@@ -3,12 +3,13 @@ import { DumontError, toDumontError } from '@dumont/shared/util/errors.ts';
 import { helpText, parseArguments } from './arguments.ts';
 import { EXIT, type Command, type CommandIo } from './command.ts';
 import { lsCommand, snapshotsCommand, verifyCommand } from './inspect-commands.ts';
+import { mirrorCommand } from './mirror-command.ts';
 import { ProgressBar } from './progress-bar.ts';
 import { restoreCommand } from './restore-command.ts';
 import { snapshotCommand } from './snapshot-command.ts';
 
 const COMMANDS: ReadonlyMap<string, Command> = new Map(
-  [snapshotCommand, snapshotsCommand, restoreCommand, verifyCommand, lsCommand].map((command) => [
+  [snapshotCommand, snapshotsCommand, restoreCommand, mirrorCommand, verifyCommand, lsCommand].map((command) => [
     command.spec.name,
     command,
   ]),
@@ -44,9 +45,12 @@ export async function runStandalone(argv: readonly string[], io: CommandIo, sign
       return EXIT.done;
     }
     const args = parseArguments(command.spec, rest);
-    const result = await command.run(args, { clock: systemClock, progress, signal });
-    progress.clear();
-    io.stdout.write(`${wantsJson ? JSON.stringify(result.json) : result.text}\n`);
+    const print = (line: string) => {
+      progress.clear();
+      io.stdout.write(`${line}\n`);
+    };
+    const result = await command.run(args, { clock: systemClock, progress, signal, print });
+    print(wantsJson ? JSON.stringify(result.json) : result.text);
     return result.exitCode;
   } catch (error) {
     progress.clear();

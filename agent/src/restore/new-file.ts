@@ -1,5 +1,4 @@
 import { closeSync, constants, ftruncateSync, openSync, renameSync, rmSync, writeSync } from 'node:fs';
-import { dirname, join } from 'node:path';
 import { systemErrorCode } from '@dumont/shared/util/errors.ts';
 import { hashHex } from '../snapshot/chunk-codec.ts';
 import { TEMP_FILE_PREFIX } from '../workspace/ignore.ts';
@@ -21,13 +20,21 @@ export interface Place extends MetadataOptions {
   readonly root: string;
 }
 
+/** Names up to this many bytes long fit behind the prefix of temporary files. */
+const MAX_PLAIN_NAME_BYTES = 255 - TEMP_FILE_PREFIX.length;
+/** Longest code unit in UTF-8, bytes. */
+const MAX_UNIT_BYTES = 3;
+
 /**
  * The temporary name of a path, beside it: always the same for the same path, so that what a killed restore left is
  * replaced by the next one.
  */
 export function temporaryPath(root: string, path: string): string {
-  const name = TEMP_FILE_PREFIX + hashHex(new TextEncoder().encode(path)).slice(0, 24);
-  return join(dirname(`${root}/${path}`), name);
+  const slash = path.lastIndexOf('/');
+  const name = path.slice(slash + 1);
+  const fits = name.length * MAX_UNIT_BYTES <= MAX_PLAIN_NAME_BYTES || Buffer.byteLength(name) <= MAX_PLAIN_NAME_BYTES;
+  const plain = fits ? name : hashHex(new TextEncoder().encode(name)).slice(0, 24);
+  return `${root}/${path.slice(0, slash + 1)}${TEMP_FILE_PREFIX}${plain}`;
 }
 
 /** Makes an empty temporary file, of full length where the file has holes. @returns it, open for writing */

@@ -51,13 +51,13 @@ function checkChunks(manifest: Manifest): void {
 function checkReferences(entry: Entry, byPath: ReadonlyMap<string, Entry>, chunks: readonly ChunkRow[]): void {
   switch (entry.type) {
     case 'file': {
-      let size = 0;
+      let size = holeBytes(entry);
       for (const row of entry.chunks) {
         const chunk = chunks[row];
         if (chunk === undefined) throw corrupt(entry.path, 'it uses a chunk that is not listed');
         size += chunk[4];
       }
-      if (size !== entry.size) throw corrupt(entry.path, `its chunks hold ${size} bytes, it says ${entry.size}`);
+      if (size !== entry.size) throw corrupt(entry.path, `its chunks and holes hold ${size} bytes, it says ${entry.size}`);
       return;
     }
     case 'hardlink':
@@ -70,6 +70,17 @@ function checkReferences(entry: Entry, byPath: ReadonlyMap<string, Entry>, chunk
     case 'dir':
       return;
   }
+}
+
+/** Holes are ascending, apart from each other and inside the file. */
+function holeBytes(entry: Extract<Entry, { type: 'file' }>): number {
+  let [end, sum] = [-1, 0];
+  for (const [offset, length] of entry.holes ?? []) {
+    if (offset <= end || offset + length > entry.size) throw corrupt(entry.path, 'its holes overlap or leave it');
+    end = offset + length;
+    sum += length;
+  }
+  return sum;
 }
 
 function corrupt(what: string, why: string): DumontError {
