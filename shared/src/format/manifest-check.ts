@@ -57,7 +57,8 @@ function checkReferences(entry: Entry, byPath: ReadonlyMap<string, Entry>, chunk
         if (chunk === undefined) throw corrupt(entry.path, 'it uses a chunk that is not listed');
         size += chunk[4];
       }
-      if (size !== entry.size) throw corrupt(entry.path, `its chunks and holes hold ${size} bytes, it says ${entry.size}`);
+      if (size !== entry.size)
+        throw corrupt(entry.path, `its chunks and holes hold ${size} bytes, it says ${entry.size}`);
       return;
     }
     case 'hardlink':
