@@ -5,7 +5,7 @@ import { FetchLimit } from './fetch-limit.ts';
 import type { PlannedJob, PlannedRange } from './plan.ts';
 
 /** Bytes fetched, or being fetched, that no thread is done with; with what the threads hold it bounds the memory. */
-const MAX_HELD_BYTES = 96 * 1024 * 1024;
+const MAX_HELD_BYTES = 64 * 1024 * 1024;
 
 /** Ranges of one job fetched at once; nearly all jobs have one or two. */
 const MAX_RANGES_AT_ONCE = 16;

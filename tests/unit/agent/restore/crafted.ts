@@ -13,6 +13,8 @@ import type { SnapshotRef } from '@dumont/shared/protocol/snapshot-record.ts';
 export interface CraftedChunk {
   readonly raw: Uint8Array;
   readonly pack: number;
+  /** Row of the chunk it is stored as the difference to. */
+  readonly base?: number;
 }
 
 export const METADATA = {
@@ -35,15 +37,16 @@ export async function craftSnapshot(
     index: [],
     length: 0,
   }));
-  const rows = chunks.map(({ raw, pack }): ChunkRow => {
-    const { frame, codec } = coder.encode(raw);
+  const rows = chunks.map(({ raw, pack, base }): ChunkRow => {
+    const { frame, codec } = coder.encode(raw, { base: base === undefined ? undefined : chunks[base]?.raw });
     const at = contents[pack];
     if (at === undefined) throw new Error('packs are numbered from 0');
     const chunkId = hashHex(raw);
     at.index.push({ chunkId, offset: at.length, storedLength: frame.length, rawLength: raw.length, codec });
     at.frames.push(frame);
     at.length += frame.length;
-    return [chunkId, pack, at.length - frame.length, frame.length, raw.length, codec];
+    const row: ChunkRow = [chunkId, pack, at.length - frame.length, frame.length, raw.length, codec];
+    return codec === 'delta' && base !== undefined ? ([...row.slice(0, 6), base] as unknown as ChunkRow) : row;
   });
   for (const [row, packId] of packs.entries()) {
     const content = contents[row];
