@@ -5,7 +5,7 @@ import { FetchLimit } from './fetch-limit.ts';
 import type { PlannedJob, PlannedRange } from './plan.ts';
 
 /** Bytes fetched, or being fetched, that no thread is done with; with what the threads hold it bounds the memory. */
-const MAX_HELD_BYTES = 64 * 1024 * 1024;
+const MAX_HELD_BYTES = 32 * 1024 * 1024;
 
 /** Ranges of one job fetched at once; nearly all jobs have one or two. */
 const MAX_RANGES_AT_ONCE = 16;
@@ -27,7 +27,7 @@ export async function runJobs<Use>(jobs: readonly PlannedJob<Use>[], steps: JobS
   const limit = new FetchLimit(steps.clock);
   let fetching = 0;
   let heldBytes = 0;
-  let failure: { readonly error: unknown } | undefined;
+  const failures: unknown[] = [];
   let changed = Promise.withResolvers<void>();
   const ring = () => {
     changed.resolve();
@@ -51,7 +51,7 @@ export async function runJobs<Use>(jobs: readonly PlannedJob<Use>[], steps: JobS
       fetched();
       await steps.use(job, buffers);
     } catch (error) {
-      failure ??= { error };
+      failures.push(error);
     } finally {
       fetched();
       heldBytes -= job.bytes;
@@ -62,8 +62,8 @@ export async function runJobs<Use>(jobs: readonly PlannedJob<Use>[], steps: JobS
     const mustWait = () =>
       (fetching > 0 && fetching + job.ranges.length > limit.current) ||
       (heldBytes > 0 && heldBytes + job.bytes > MAX_HELD_BYTES);
-    while (failure === undefined && mustWait()) await changed.promise;
-    if (failure !== undefined) break;
+    while (failures.length === 0 && mustWait()) await changed.promise;
+    if (failures.length > 0) break;
     fetching += job.ranges.length;
     heldBytes += job.bytes;
     const one = run(job);
@@ -71,5 +71,5 @@ export async function runJobs<Use>(jobs: readonly PlannedJob<Use>[], steps: JobS
     void one.then(() => running.delete(one));
   }
   await Promise.all(running);
-  if (failure !== undefined) throw (failure as { readonly error: unknown }).error;
+  if (failures.length > 0) throw failures[0];
 }

@@ -105,7 +105,8 @@ export function planJobs<Use extends { readonly turn: Turn }>(
 ): readonly PlannedJob<Use>[] {
   const units = unitsOf(manifest, uses).map((unit) => {
     const [head = 0] = unit.rows;
-    return { ...unit, ...placeOf(head), length: rowOf(manifest, head)[3] };
+    const { source, offset } = placeOf(head);
+    return { rows: unit.rows, stage: unit.stage, rank: unit.rank, source, offset, length: rowOf(manifest, head)[3] };
   });
   units.sort((a, b) => a.stage - b.stage || compare(a.source, b.source) || a.offset - b.offset);
   const groups: { rows: number[]; stage: number; rank: number }[] = [];

@@ -4,7 +4,6 @@ import { expect, test } from 'vitest';
 import { mirrorWorkspace } from '@dumont/agent/restore/mirror.ts';
 import { FileStore } from '@dumont/agent/storage/file-store.ts';
 import { parseManifestKey } from '@dumont/shared/format/layout.ts';
-import type { WorkspaceId } from '@dumont/shared/model/ids.ts';
 import { must } from '@dumont/shared/util/assert.ts';
 import { systemClock } from '@dumont/shared/util/clock.ts';
 import { seededRandom } from '@dumont/shared/util/random.ts';
@@ -25,7 +24,7 @@ test('a mirror follows each new snapshot, writes only what changed, undoes local
   const outages: string[] = [];
   const mirror = mirrorWorkspace({
     store: new FileStore(engine.storePath, { isMount: true }),
-    workspaceId: workspaceId as WorkspaceId,
+    workspaceId,
     target: engine.target,
     deleteExtra: true,
     clock: systemClock,

@@ -73,7 +73,7 @@ test('the order is: what patterns name, in their order, then small files, then t
     file('f-big', 10 * MIB),
   ];
   const order = (patterns: string[]) => {
-    const turns = [...orderEntries(entries, patterns)].map(([path, turn]) => ({ path, ...turn }));
+    const turns = [...orderEntries(entries, patterns)].map(([path, { stage, rank }]) => ({ path, stage, rank }));
     const stages = ['priority', 'small', 'large'];
     turns.sort((x, y) => stages.indexOf(x.stage) - stages.indexOf(y.stage) || x.rank - y.rank);
     return turns.map(({ path, stage }) => `${stage}:${path}`);
