@@ -47,10 +47,10 @@ export async function storeManifest(
   const parts = change({ root: { ...identity, counts, segments }, segment: { packs, chunks, entries } });
   const json = Buffer.from(JSON.stringify(parts.segment));
   const packId = randomBytes(16).toString('hex');
-  const { pack, rows } = await packOf(json);
+  const { pack, rows } = packOf(json);
   await store.put(packKey(packId), pack);
   const root = typeof value === 'object' ? { packs: [packId], chunks: rows, ...parts.root } : value;
-  const bytes = await encodeFrames(Buffer.from(JSON.stringify(root)));
+  const bytes = encodeFrames(Buffer.from(JSON.stringify(root)));
   await store.put(key, bytes);
   return hashHex(bytes);
 }
@@ -61,13 +61,13 @@ function rowsOf(length: number): Iterable<number> {
   return Array(Math.ceil(length / PART_BYTES)).keys();
 }
 
-async function packOf(json: Buffer) {
+function packOf(json: Buffer) {
   const frames: Uint8Array[] = [];
   const rows: unknown[] = [];
   let offset = 0;
   for (const part of rowsOf(json.length)) {
     const raw = json.subarray(part * PART_BYTES, (part + 1) * PART_BYTES);
-    const frame = Buffer.from(await encodeFrames(raw));
+    const frame = Buffer.from(encodeFrames(raw));
     // The highest bit of a block's length says that it is stored.
     const codec = frame.readUInt32LE(15) >= 0x8000_0000 ? 'stored' : 'lz4';
     rows.push([hashHex(raw), 0, offset, frame.length, raw.length, codec]);

@@ -24,6 +24,8 @@ export interface CommandContext {
   readonly clock: Clock;
   readonly progress: ProgressBar;
   readonly signal: AbortSignal;
+  /** Prints one line on stdout before the command ends, for those that go on and on. */
+  readonly print: (line: string) => void;
 }
 
 /** What a command found: one JSON object, the same for people, and how to exit. */

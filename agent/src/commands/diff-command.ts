@@ -1,4 +1,6 @@
+import type { SnapshotRef } from '@dumont/shared/protocol/snapshot-record.ts';
 import { formatBytes } from '@dumont/shared/util/units.ts';
+import { secretsFor } from '../secrets/key-ring.ts';
 import { diffSnapshots, type SnapshotDiff } from '../snapshot/diff.ts';
 import { findSnapshot } from '../snapshot/catalogue.ts';
 import { readManifest } from '../snapshot/manifest-store.ts';
@@ -12,6 +14,7 @@ import {
   workspaceOf,
   type Command,
 } from './command.ts';
+import { openRingOf, PASSWORD_FILE_FLAG } from './password.ts';
 
 /** Marks of the four lists, one letter before each path. */
 const MARKS = { added: '+', removed: '-', changed: 'M', metadata: 'm' } as const;
@@ -25,6 +28,7 @@ export const diffCommand: Command = {
     flags: {
       from: { value: 'store', required: true, help: STORE_HELP },
       workspace: WORKSPACE_FLAG,
+      'password-file': PASSWORD_FILE_FLAG,
       json: JSON_FLAG,
       help: HELP_FLAG,
     },
@@ -32,13 +36,16 @@ export const diffCommand: Command = {
   async run(args, { signal }) {
     await using store = await openNamedStore(args.required('from'));
     const workspaceId = workspaceOf(args);
+    const ring = await openRingOf(args, store, { create: null, signal });
     const [a = '', b = ''] = args.positionals;
     const [from, to] = [
       await findSnapshot(store, { workspaceId, name: a }, { signal }),
       await findSnapshot(store, { workspaceId, name: b }, { signal }),
     ];
-    const before = await readManifest(store, from, { signal });
-    const after = await readManifest(store, to, { signal });
+    const read = async (ref: SnapshotRef) =>
+      readManifest(store, ref, { secrets: await secretsFor(ring, store, ref, { signal }), signal });
+    const before = await read(from);
+    const after = await read(to);
     const diff = diffSnapshots(before.manifest, after.manifest);
     return {
       json: { from: from.snapshotId, to: to.snapshotId, ...diff },

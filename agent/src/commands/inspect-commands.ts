@@ -1,7 +1,8 @@
 import { formatBytes } from '@dumont/shared/util/units.ts';
 import type { Entry } from '@dumont/shared/format/manifest.ts';
-import { verifySnapshot } from '../restore/verify.ts';
 import { secretsFor } from '../secrets/key-ring.ts';
+import { systemRandom } from '@dumont/shared/util/random.ts';
+import { verifySnapshot, type DataSample } from '../restore/verify.ts';
 import { findSnapshot, listSnapshots } from '../snapshot/catalogue.ts';
 import { readManifest } from '../snapshot/manifest-store.ts';
 import {
@@ -15,6 +16,11 @@ import {
   type Command,
 } from './command.ts';
 import { openRingOf, PASSWORD_FILE_FLAG } from './password.ts';
+import type { ParsedArguments } from './arguments.ts';
+import { parseCount, parseShare } from './flag-values.ts';
+
+/** Seeds are short enough to be typed again. */
+const MAX_SEED = 1_000_000;
 
 const FROM_FLAG = { value: 'store', required: true, help: STORE_HELP };
 const SNAPSHOT_FLAG = { value: 'id', help: '`latest` (default), an id or the beginning of one.' };
@@ -49,14 +55,20 @@ export const verifyCommand: Command = {
     flags: {
       from: FROM_FLAG,
       snapshot: SNAPSHOT_FLAG,
-      'read-data': { help: 'Fetch and check every chunk, not only the structure.' },
+      'read-data': {
+        value: 'n%',
+        bare: '100%',
+        help: 'Fetch and check every chunk, or a random share of them, not only the structure.',
+      },
+      seed: { value: 'number', help: 'Draws the share of an earlier run again.' },
       workspace: WORKSPACE_FLAG,
       'password-file': PASSWORD_FILE_FLAG,
       json: JSON_FLAG,
       help: HELP_FLAG,
     },
   },
-  async run(args, { progress, signal }) {
+  async run(args, { clock, progress, signal }) {
+    const readData = sampleOf(args);
     await using store = await openNamedStore(args.required('from'));
     const search = { workspaceId: workspaceOf(args), name: args.text('snapshot') ?? 'latest' };
     const ring = await openRingOf(args, store, { create: null, signal });
@@ -65,16 +77,18 @@ export const verifyCommand: Command = {
       store,
       snapshot,
       secrets: await secretsFor(ring, store, snapshot, { signal }),
-      readData: args.isSet('read-data'),
+      clock,
+      readData,
       onProgress: (state) => progress.update('verify', state),
       signal,
     });
     const isGood = outcome.problemCount === 0;
     const looked = `${outcome.fileCount} files, ${outcome.chunkCount} chunks in ${outcome.packCount} packs`;
+    const share = readData === null ? '' : `, ${outcome.chunksRead} chunks checked (seed ${readData.seed})`;
     const text = isGood
-      ? `${snapshot.snapshotId} is good: ${looked}, ${formatBytes(outcome.bytesRead)} read`
+      ? `${snapshot.snapshotId} is good: ${looked}, ${formatBytes(outcome.bytesRead)} read${share}`
       : `${snapshot.snapshotId} is damaged, ${outcome.problemCount} problems:\n${outcome.problems.join('\n')}`;
-    const json = { kind: isGood ? 'good' : 'damaged', snapshotId: snapshot.snapshotId, ...outcome };
+    const json = { kind: isGood ? 'good' : 'damaged', snapshotId: snapshot.snapshotId, readData, ...outcome };
     return { json, text, exitCode: isGood ? EXIT.done : EXIT.failed };
   },
 };
@@ -113,6 +127,17 @@ export const lsCommand: Command = {
     };
   },
 };
+
+/** What `--read-data` and `--seed` say; null without the first. @throws {DumontError} USAGE */
+function sampleOf(args: ParsedArguments): DataSample | null {
+  const share = args.text('read-data');
+  const seed = args.text('seed');
+  if (share === undefined) return null;
+  return {
+    share: parseShare('read-data', share),
+    seed: seed === undefined ? Math.floor(systemRandom.next() * MAX_SEED) : parseCount('seed', seed),
+  };
+}
 
 /** Names are shown as they are, but for control characters, which could drive a terminal. */
 function row(entry: Entry): string {

@@ -9,6 +9,7 @@ const COMMANDS: ReadonlyMap<string, () => Promise<Command>> = new Map([
   ['snapshot', async () => (await import('./snapshot-command.ts')).snapshotCommand],
   ['snapshots', async () => (await import('./inspect-commands.ts')).snapshotsCommand],
   ['restore', async () => (await import('./restore-command.ts')).restoreCommand],
+  ['mirror', async () => (await import('./mirror-command.ts')).mirrorCommand],
   ['verify', async () => (await import('./inspect-commands.ts')).verifyCommand],
   ['ls', async () => (await import('./inspect-commands.ts')).lsCommand],
   ['diff', async () => (await import('./diff-command.ts')).diffCommand],
@@ -47,9 +48,12 @@ export async function runStandalone(argv: readonly string[], io: CommandIo, sign
       return EXIT.done;
     }
     const args = parseArguments(command.spec, rest);
-    const result = await command.run(args, { clock: systemClock, progress, signal });
-    progress.clear();
-    io.stdout.write(`${wantsJson ? JSON.stringify(result.json) : result.text}\n`);
+    const print = (line: string) => {
+      progress.clear();
+      io.stdout.write(`${line}\n`);
+    };
+    const result = await command.run(args, { clock: systemClock, progress, signal, print });
+    print(wantsJson ? JSON.stringify(result.json) : result.text);
     return result.exitCode;
   } catch (error) {
     progress.clear();

@@ -1,16 +1,30 @@
 import { isUtf8 } from 'node:buffer';
 import type { BigIntStats } from 'node:fs';
-import { chmod, link, lstat, mkdir, readdir, rename, rm, rmdir, symlink } from 'node:fs/promises';
-import { basename, dirname, join } from 'node:path';
+import {
+  chmodSync,
+  linkSync,
+  lstatSync,
+  mkdirSync,
+  readdirSync,
+  renameSync,
+  rmdirSync,
+  rmSync,
+  symlinkSync,
+} from 'node:fs';
+import { basename } from 'node:path';
+import { setImmediate as nextTurn } from 'node:timers/promises';
 import type { Entry } from '@dumont/shared/format/manifest.ts';
 import { DumontError, systemErrorCode, toDumontError } from '@dumont/shared/util/errors.ts';
-import { hashHex } from '../snapshot/chunk-codec.ts';
 import { TEMP_FILE_PREFIX, type IgnoreRules } from '../workspace/ignore.ts';
-import { applyMetadata, hasMetadata, type EntryWithMetadata } from './metadata.ts';
+import { applyToPath, hasMetadata, type EntryWithMetadata } from './metadata.ts';
+import { temporaryPath, type Place } from './new-file.ts';
 
 type DirEntry = Extract<Entry, { type: 'dir' }>;
 type SymlinkEntry = Extract<Entry, { type: 'symlink' }>;
 type HardlinkEntry = Extract<Entry, { type: 'hardlink' }>;
+
+/** Entries looked at before others get their turn: about 10 ms. */
+const ENTRIES_PER_TURN = 2_000;
 
 /** What lies where entries are to go. */
 export interface Survey {
@@ -27,10 +41,14 @@ export interface Survey {
  */
 export class TargetFolder {
   readonly #root: string;
+  readonly #place: Place;
+  readonly #onFlaw: (flaw: string) => void;
 
-  /** @param root absolute and free of symlinks */
-  constructor(root: string) {
-    this.#root = root;
+  /** @param onFlaw called for every attribute of a folder that could not be set */
+  constructor(place: Place, onFlaw: (flaw: string) => void) {
+    this.#root = place.root;
+    this.#place = place;
+    this.#onFlaw = onFlaw;
   }
 
   absolute(path: string): string {
@@ -41,10 +59,11 @@ export class TargetFolder {
   async survey(entries: readonly Entry[]): Promise<Survey> {
     const existing = new Map<string, BigIntStats>();
     const conflicts: string[] = [];
-    for (const entry of entries) {
+    for (const [index, entry] of entries.entries()) {
+      if (index % ENTRIES_PER_TURN === ENTRIES_PER_TURN - 1) await nextTurn();
       const slash = entry.path.lastIndexOf('/');
       if (slash !== -1 && existing.get(entry.path.slice(0, slash)) === undefined) continue;
-      const stats = await this.#look(entry.path);
+      const stats = this.#look(entry.path);
       if (stats === null) continue;
       if (stats.isDirectory() === (entry.type === 'dir')) existing.set(entry.path, stats);
       else if (stats.isDirectory() || entry.type === 'dir') conflicts.push(entry.path);
@@ -54,56 +73,56 @@ export class TargetFolder {
   }
 
   /** Makes a folder that can be written to for now; {@link finishDir} gives it its mode. */
-  async makeDir(entry: DirEntry, existing: BigIntStats | undefined): Promise<void> {
+  makeDir(entry: DirEntry, existing: BigIntStats | undefined): void {
     const path = this.absolute(entry.path);
     try {
-      const found = existing ?? (await this.#makeUnlessThere(entry.path));
+      const found = existing ?? this.#makeUnlessThere(entry.path);
       if (found === null || (found.mode & 0o700n) === 0o700n) return;
-      await chmod(path, Number(found.mode & 0o7777n) | 0o700);
+      chmodSync(path, Number(found.mode & 0o7777n) | 0o700);
     } catch (error) {
       throw toDumontError(error, 'IO', `making the folder ${path}`);
     }
   }
 
   /** Null when it was made; a survey misses folders inside one that may not be entered. */
-  async #makeUnlessThere(path: string): Promise<BigIntStats | null> {
+  #makeUnlessThere(path: string): BigIntStats | null {
     try {
-      await mkdir(this.absolute(path), 0o700);
+      mkdirSync(this.absolute(path), 0o700);
       return null;
     } catch (error) {
-      const stats = systemErrorCode(error) === 'EEXIST' ? await this.#look(path) : null;
+      const stats = systemErrorCode(error) === 'EEXIST' ? this.#look(path) : null;
       if (stats?.isDirectory() === true) return stats;
       throw error;
     }
   }
 
   /** Once nothing in the folder changes any more. */
-  async finishDir(entry: DirEntry): Promise<void> {
-    await this.ensureMetadata(entry);
+  finishDir(entry: DirEntry): void {
+    this.#ensureMetadata(this.absolute(entry.path), entry);
   }
 
-  /** Corrects owner, mode and time where they differ. */
-  async ensureMetadata(entry: EntryWithMetadata): Promise<void> {
-    const path = this.absolute(entry.path);
+  /** Corrects owner, attributes, mode and time where they differ. */
+  #ensureMetadata(path: string, entry: EntryWithMetadata): void {
     try {
-      if (!hasMetadata(await lstat(path, { bigint: true }), entry)) await applyMetadata(path, entry);
+      if (hasMetadata(path, lstatSync(path, { bigint: true }), entry, this.#place)) return;
+      for (const flaw of applyToPath(path, entry, this.#place)) this.#onFlaw(`${entry.path}: ${flaw}`);
     } catch (error) {
       throw toDumontError(error, 'IO', `setting mode and times of ${path}`);
     }
   }
 
-  async makeSymlink(entry: SymlinkEntry): Promise<void> {
-    await this.#replace(entry.path, async (temporary) => {
-      await symlink(entry.target, temporary);
-      await applyMetadata(temporary, entry);
+  makeSymlink(entry: SymlinkEntry): void {
+    this.#replace(entry.path, (temporary) => {
+      symlinkSync(entry.target, temporary);
+      applyToPath(temporary, entry, this.#place);
     });
   }
 
   /** Nothing happens where the link is already. */
-  async makeHardlink(entry: HardlinkEntry): Promise<void> {
-    const [from, at] = await Promise.all([this.#look(entry.target), this.#look(entry.path)]);
+  makeHardlink(entry: HardlinkEntry): void {
+    const [from, at] = [this.#look(entry.target), this.#look(entry.path)];
     if (from !== null && at !== null && from.ino === at.ino && from.dev === at.dev) return;
-    await this.#replace(entry.path, (temporary) => link(this.absolute(entry.target), temporary));
+    this.#replace(entry.path, (temporary) => linkSync(this.absolute(entry.target), temporary));
   }
 
   /**
@@ -111,41 +130,41 @@ export class TargetFolder {
    * sockets, pipes and devices stay, and so do the folders they lie in.
    * @returns how many paths were removed
    */
-  async removeExtras(entries: readonly Entry[], rules: IgnoreRules): Promise<number> {
+  removeExtras(entries: readonly Entry[], rules: IgnoreRules): number {
     const listed = new Set(entries.map((entry) => entry.path));
     let removed = 0;
     const folders = ['', ...entries.flatMap((entry) => (entry.type === 'dir' ? [entry.path] : []))];
     for (const folder of folders) {
-      for (const path of await this.#children(folder)) {
-        if (!listed.has(path)) removed += await this.remove(path, rules);
+      for (const path of this.#children(folder)) {
+        if (!listed.has(path)) removed += this.remove(path, rules);
       }
     }
     return removed;
   }
 
   /** Removes one path as {@link removeExtras} would. */
-  async remove(path: string, rules: IgnoreRules): Promise<number> {
-    const stats = await this.#look(path);
+  remove(path: string, rules: IgnoreRules): number {
+    const stats = this.#look(path);
     if (stats === null) return 0;
     const isTemporary = basename(path).startsWith(TEMP_FILE_PREFIX) && stats.isFile();
     if (!isTemporary && rules.ignores(path, stats.isDirectory())) return 0;
     try {
       if (stats.isFile() || stats.isSymbolicLink()) {
-        await rm(this.absolute(path), { force: true });
+        rmSync(this.absolute(path), { force: true });
         return 1;
       }
       if (!stats.isDirectory()) return 0;
       let removed = 0;
-      for (const child of await this.#children(path)) removed += await this.remove(child, rules);
-      return removed + ((await this.#removeIfEmpty(path)) ? 1 : 0);
+      for (const child of this.#children(path)) removed += this.remove(child, rules);
+      return removed + (this.#removeIfEmpty(path) ? 1 : 0);
     } catch (error) {
       throw toDumontError(error, 'IO', `removing ${this.absolute(path)}`);
     }
   }
 
-  async #removeIfEmpty(path: string): Promise<boolean> {
+  #removeIfEmpty(path: string): boolean {
     try {
-      await rmdir(this.absolute(path));
+      rmdirSync(this.absolute(path));
       return true;
     } catch (error) {
       if (systemErrorCode(error) === 'ENOTEMPTY') return false;
@@ -153,9 +172,9 @@ export class TargetFolder {
     }
   }
 
-  async #children(folder: string): Promise<readonly string[]> {
+  #children(folder: string): readonly string[] {
     try {
-      const names = await readdir(folder === '' ? this.#root : this.absolute(folder), { encoding: 'buffer' });
+      const names = readdirSync(folder === '' ? this.#root : this.absolute(folder), { encoding: 'buffer' });
       const usable = names.filter((name) => isUtf8(name)).map((name) => name.toString('utf8'));
       return usable.map((name) => (folder === '' ? name : `${folder}/${name}`));
     } catch (error) {
@@ -164,25 +183,24 @@ export class TargetFolder {
   }
 
   /** Puts something over whatever has the name, in one step. */
-  async #replace(path: string, make: (temporary: string) => Promise<void>): Promise<void> {
+  #replace(path: string, make: (temporary: string) => void): void {
     const final = this.absolute(path);
-    const name = TEMP_FILE_PREFIX + hashHex(new TextEncoder().encode(path)).slice(0, 24);
-    const temporary = join(dirname(final), name);
+    const temporary = temporaryPath(this.#root, path);
     try {
-      await rm(temporary, { force: true });
-      await make(temporary);
-      await rename(temporary, final);
+      rmSync(temporary, { force: true });
+      make(temporary);
+      renameSync(temporary, final);
     } catch (error) {
       throw toDumontError(error, 'IO', `restoring ${final}`);
     }
   }
 
-  async #look(path: string): Promise<BigIntStats | null> {
+  #look(path: string): BigIntStats | null {
     try {
-      return await lstat(this.absolute(path), { bigint: true });
+      return lstatSync(this.absolute(path), { bigint: true, throwIfNoEntry: false }) ?? null;
     } catch (error) {
       const code = systemErrorCode(error);
-      if (code === 'ENOENT' || code === 'ENOTDIR' || code === 'EACCES') return null;
+      if (code === 'ENOTDIR' || code === 'EACCES') return null;
       throw new DumontError('IO', `looking at ${this.absolute(path)}: ${String(error)}`, { cause: error });
     }
   }

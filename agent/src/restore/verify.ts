@@ -2,24 +2,36 @@ import { decodePackIndex, decodePackTrailer, PACK_TRAILER_BYTES } from '@dumont/
 import type { Manifest } from '@dumont/shared/format/manifest.ts';
 import { packKey } from '@dumont/shared/format/layout.ts';
 import type { SnapshotRef } from '@dumont/shared/protocol/snapshot-record.ts';
+import { must } from '@dumont/shared/util/assert.ts';
 import { DumontError, isDumontError } from '@dumont/shared/util/errors.ts';
 import { readManifest } from '../snapshot/manifest-store.ts';
 import type { StoreSecrets } from '../snapshot/seal.ts';
 import { forEachBounded } from '../storage/for-each-bounded.ts';
 import { throwIfAborted, type ObjectStore } from '../storage/object-store.ts';
-import { CodecPool } from '../workers/codec-pool.ts';
-import { planFetches, type PlannedFetch } from './plan.ts';
+import type { Clock } from '@dumont/shared/util/clock.ts';
+import { seededRandom } from '@dumont/shared/util/random.ts';
+import { ChunkFetcher, placeInPacks } from './chunk-fetcher.ts';
+import { runJobs } from './job-queue.ts';
+import { planJobs, type PlannedJob, type PlannedRange } from './plan.ts';
+import { deservesThreads, WriterPool } from './writer-pool.ts';
 
-/** Requests at once. */
-const MAX_FETCHES = 8;
+/** Pack indexes looked at at once. */
+const MAX_INDEXES = 16;
 /** More problems than this are counted, not listed. */
 const MAX_LISTED = 100;
+
+/** Which chunks to read: a share of them above 0 up to 1, drawn by the seed. */
+export interface DataSample {
+  readonly share: number;
+  readonly seed: number;
+}
 
 export interface VerifyOptions {
   readonly store: ObjectStore;
   readonly snapshot: SnapshotRef;
-  /** Fetch and check every chunk too, not only that its pack holds it. */
-  readonly readData: boolean;
+  readonly clock: Clock;
+  /** Fetch and check chunks too, not only that their packs hold them: null none, else a sample. */
+  readonly readData: DataSample | null;
   readonly onProgress?: ((done: { readonly doneBytes: number; readonly totalBytes: number }) => void) | undefined;
   /** Keys of an encrypted store. */
   readonly secrets?: StoreSecrets | null | undefined;
@@ -33,12 +45,15 @@ export interface VerifyOutcome {
   readonly packCount: number;
   readonly chunkCount: number;
   readonly fileCount: number;
+  /** Chunks whose bytes were read and checked. */
+  readonly chunksRead: number;
   readonly bytesRead: number;
 }
 
 /**
  * Checks a snapshot without restoring it: the manifest's hash and sense, that every pack is there and its own index
- * agrees with the manifest, and with `readData` every chunk's bytes. Damage is a result, not an error.
+ * agrees with the manifest, and with `readData` the bytes of some
+ * chunks or all. Damage is a result, not an error.
  * @throws {DumontError} what keeps it from looking: UNAVAILABLE, UNAUTHORIZED, ABORTED, NOT_FOUND for the manifest
  */
 export async function verifySnapshot(options: VerifyOptions): Promise<VerifyOutcome> {
@@ -52,7 +67,7 @@ export async function verifySnapshot(options: VerifyOptions): Promise<VerifyOutc
     return verification.outcome(null);
   }
   await verification.checkPacks(manifest);
-  if (options.readData) await verification.checkData(manifest);
+  if (options.readData !== null) await verification.checkData(manifest, options.readData);
   return verification.outcome(manifest);
 }
 
@@ -61,6 +76,8 @@ class Verification {
   readonly #problems: string[] = [];
   #problemCount = 0;
   #bytesRead = 0;
+  #chunksRead = 0;
+  readonly #missing = new Set<string>();
 
   constructor(options: VerifyOptions) {
     this.#options = options;
@@ -73,6 +90,7 @@ class Verification {
       packCount: manifest?.packs.length ?? 0,
       chunkCount: manifest?.chunks.length ?? 0,
       fileCount: manifest?.entries.filter((entry) => entry.type === 'file').length ?? 0,
+      chunksRead: this.#chunksRead,
       bytesRead: this.#bytesRead,
     };
   }
@@ -86,7 +104,7 @@ class Verification {
 
   async checkPacks(manifest: Manifest): Promise<void> {
     const byPack = Map.groupBy(manifest.chunks, ([, pack]) => pack);
-    await forEachBounded(byPack, MAX_FETCHES, async ([pack, rows]) => {
+    await forEachBounded(byPack, MAX_INDEXES, async ([pack, rows]) => {
       throwIfAborted(this.#options.signal);
       const key = packKey(manifest.packs[pack] ?? '');
       try {
@@ -106,39 +124,54 @@ class Verification {
     });
   }
 
-  async checkData(manifest: Manifest): Promise<void> {
-    const every = new Map(manifest.chunks.map((_, row) => [row, []]));
-    const fetches = planFetches<never>(manifest, every);
-    const totalBytes = fetches.reduce((sum, fetch) => sum + fetch.length, 0);
+  async checkData(manifest: Manifest, sample: DataSample): Promise<void> {
+    const { store, clock, secrets = null, signal } = this.#options;
+    const rows = sampleRows(manifest.chunks.length, sample);
+    const jobs = planJobs<never>(manifest, new Map(rows.map((row) => [row, []])), placeInPacks(manifest));
+    const totalBytes = jobs.reduce((sum, job) => sum + job.bytes, 0);
     let doneBytes = 0;
-    await using codecs = new CodecPool({ secrets: this.#options.secrets ?? null, effort: 'fast' });
-    await forEachBounded(fetches, MAX_FETCHES, async (fetch) => {
-      await this.#checkFetch(fetch, codecs);
-      doneBytes += fetch.length;
-      this.#options.onProgress?.({ doneBytes, totalBytes });
+    const fetcher = new ChunkFetcher({ store, clock, cache: null, signal });
+    const isThreaded = deservesThreads({ bytes: totalBytes, files: 0 });
+    const setup = { place: { root: '', owners: false }, coding: { secrets, effort: 'fast' } } as const;
+    await using checkers = new WriterPool(setup, { clock, isThreaded });
+    await runJobs(jobs, {
+      fetch: (range) => this.#fetch(fetcher, range),
+      use: async (job, buffers) => {
+        await this.#check(job, buffers, checkers);
+        doneBytes += job.bytes;
+        this.#options.onProgress?.({ doneBytes, totalBytes });
+      },
+      clock,
+      signal,
     });
+    this.#bytesRead += fetcher.bytesFetched;
   }
 
-  async #checkFetch(fetch: PlannedFetch<never>, codecs: CodecPool): Promise<void> {
-    const { store, signal } = this.#options;
-    throwIfAborted(signal);
-    const key = packKey(fetch.packId);
-    let bytes: Uint8Array;
+  /** A missing or short pack is noted once; its range is then empty. */
+  async #fetch(fetcher: ChunkFetcher, range: PlannedRange): Promise<Uint8Array> {
     try {
-      bytes = await store.get(key, { range: { offset: fetch.offset, length: fetch.length }, signal });
+      return await fetcher.fetch(range);
     } catch (error) {
-      this.note(isDumontError(error, 'NOT_FOUND') ? missing(key) : error);
-      return;
+      if (!isDumontError(error, 'CORRUPT')) throw error;
+      if (!this.#missing.has(range.source)) this.note(error);
+      this.#missing.add(range.source);
+      return new Uint8Array();
     }
-    this.#bytesRead += bytes.length;
-    for (const chunk of fetch.chunks) {
-      const start = chunk.offset - fetch.offset;
-      try {
-        await codecs.decode(bytes.subarray(start, start + chunk.storedLength), chunk);
-      } catch (error) {
-        if (!isDumontError(error, 'CORRUPT')) throw error;
-        this.note(new DumontError('CORRUPT', `${key}: chunk ${chunk.chunkId}: ${error.message}`));
-      }
+  }
+
+  async #check(job: PlannedJob<never>, buffers: readonly Uint8Array[], checkers: WriterPool): Promise<void> {
+    const isThere = buffers.map((bytes) => bytes.length > 0);
+    const packs = new Map(job.chunks.map(({ chunkId, range }) => [chunkId, job.ranges[range]?.source ?? '']));
+    const chunks = job.chunks.map(({ range, ...chunk }) => ({ ...chunk, buffer: range, uses: [] }));
+    const { damaged } = await checkers.run<'check'>({ type: 'check', buffers, chunks });
+    this.#chunksRead += chunks.length;
+    for (const { chunkId, message } of damaged) {
+      const chunk = must(
+        job.chunks.find((one) => one.chunkId === chunkId),
+        'what is damaged was asked for',
+      );
+      if (isThere[chunk.range] !== true) continue;
+      this.note(new DumontError('CORRUPT', `${packKey(packs.get(chunkId) ?? '')}: chunk ${chunkId}: ${message}`));
     }
   }
 
@@ -154,6 +187,19 @@ class Verification {
     this.#bytesRead += trailer.length + bytes.length;
     return new Map(decodePackIndex(bytes, range).map((entry) => [entry.chunkId, entry]));
   }
+}
+
+/** The rows a sample takes, ascending; at least one of any. Pure. */
+function sampleRows(count: number, { share, seed }: DataSample): readonly number[] {
+  const rows = Array.from({ length: count }, (_, row) => row);
+  const wanted = Math.min(count, Math.ceil(count * share));
+  if (wanted === count) return rows;
+  const random = seededRandom(seed);
+  for (let at = 0; at < wanted; at += 1) {
+    const other = at + Math.floor(random.next() * (count - at));
+    [rows[at], rows[other]] = [rows[other] ?? 0, rows[at] ?? 0];
+  }
+  return rows.slice(0, wanted).toSorted((a, b) => a - b);
 }
 
 function missing(key: string): DumontError {

@@ -31,6 +31,8 @@ export const restoreResultSchema = z.object({
   downloadMs: z.number().min(0),
   decompressMs: z.number().min(0),
   hookMs: z.number().min(0),
+  /** From the start until what is restored first, where patterns name any, and until everything was in its place. */
+  readyMs: z.object({ priority: z.number().min(0).nullable(), all: z.number().min(0) }).optional(),
 });
 export type RestoreResult = z.infer<typeof restoreResultSchema>;
 

@@ -1,16 +1,19 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { link, mkdir, readdir, readFile, readlink, stat, symlink, writeFile } from 'node:fs/promises';
-import { basename, join } from 'node:path';
+import { join } from 'node:path';
 import { expect, test } from 'vitest';
 import { verifySnapshot } from '@dumont/agent/restore/verify.ts';
-import { planFetches, selectEntries } from '@dumont/agent/restore/plan.ts';
+import { planJobs } from '@dumont/agent/restore/plan.ts';
+import { selectEntries } from '@dumont/agent/restore/select.ts';
 import { readManifest } from '@dumont/agent/snapshot/manifest-store.ts';
 import type { Entry } from '@dumont/shared/format/manifest.ts';
+import { systemClock } from '@dumont/shared/util/clock.ts';
 import { created, openEngine, type Engine } from '../../../world/engine.ts';
 import { differences, makeTree, seeTree } from '../../../world/tree.ts';
 
 const MIB = 1_048_576;
+const ALL = { share: 1, seed: 0 };
 
 function random(size: number): Buffer {
   const bytes = Buffer.alloc(size);
@@ -66,12 +69,12 @@ test('a flipped byte anywhere in the data of a pack is found and never written',
         code: 'CORRUPT',
       });
       expect(await readdir(engine.target)).toEqual([]);
-      const found = await verifySnapshot({ store: engine.store, snapshot: record, readData: true });
+      const found = await verifySnapshot({ store: engine.store, snapshot: record, clock: systemClock, readData: ALL });
       expect(found.problems).toHaveLength(1);
     }
   }
   await writeFile(pack, good);
-  const sound = await verifySnapshot({ store: engine.store, snapshot: record, readData: true });
+  const sound = await verifySnapshot({ store: engine.store, snapshot: record, clock: systemClock, readData: ALL });
   expect(sound).toMatchObject({ problems: [], problemCount: 0, fileCount: 2 });
 });
 
@@ -79,12 +82,12 @@ test('a missing or short pack and a damaged manifest are found by verify and ref
   await using engine = await openEngine();
   await writeFile(join(engine.root, 'f'), random(9_000));
   const record = created(await engine.snapshotter.create({ epoch: 1, parent: null }));
-  const verify = () => verifySnapshot({ store: engine.store, snapshot: record, readData: false });
+  const verify = () => verifySnapshot({ store: engine.store, snapshot: record, clock: systemClock, readData: null });
   const pack = await onlyPack(engine);
   const good = await readFile(pack);
   await writeFile(pack, good.subarray(0, good.length - 1));
   expect((await verify()).problems).toHaveLength(1);
-  await engine.store.delete(`packs/${basename(pack)}`);
+  await engine.store.delete(`packs/${pack.slice(-32)}`);
   expect((await verify()).problems).toEqual([expect.stringContaining('is missing')]);
   await expect(engine.restore(record)).rejects.toMatchObject({ code: 'CORRUPT' });
   const manifest = Buffer.from(await engine.store.get(record.manifestKey));
@@ -228,14 +231,14 @@ test('neighbouring chunks of a pack are fetched together, distant ones apart', (
     [id(3), 0, 9_000_000, 10, 9, 'lz4'],
     [id(4), 1, 0, 10, 9, 'stored'],
   ];
-  const manifest = { packs: [id(8), id(9)], chunks: rows } as unknown as Parameters<typeof planFetches>[0];
-  const fetches = planFetches(manifest, new Map([3, 2, 1, 0].map((row) => [row, [row]])));
-  expect(
-    fetches.map(({ packId, offset, length, chunks }) => ({ packId, offset, length, chunks: chunks.length })),
-  ).toEqual([
-    { packId: id(9), offset: 0, length: 10, chunks: 1 },
-    { packId: id(8), offset: 0, length: 200, chunks: 2 },
-    { packId: id(8), offset: 9_000_000, length: 10, chunks: 1 },
+  const packs = [id(8), id(9)];
+  const manifest = { packs, chunks: rows } as unknown as Parameters<typeof planJobs>[0];
+  const place = (row: number) => ({ source: packs[Number(rows[row]?.[1])] ?? '', offset: Number(rows[row]?.[2]) });
+  const uses = new Map([3, 2, 1, 0].map((row) => [row, [{ turn: { stage: 'small', rank: row } as const }]]));
+  expect(planJobs(manifest, uses, place).map(({ ranges, chunks }) => ({ ranges, chunks: chunks.length }))).toEqual([
+    { ranges: [{ source: id(8), offset: 0, length: 200 }], chunks: 2 },
+    { ranges: [{ source: id(8), offset: 9_000_000, length: 10 }], chunks: 1 },
+    { ranges: [{ source: id(9), offset: 0, length: 10 }], chunks: 1 },
   ]);
 });
 

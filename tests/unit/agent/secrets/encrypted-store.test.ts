@@ -2,6 +2,7 @@ import { execFileSync, spawnSync } from 'node:child_process';
 import { readdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
+import { systemClock } from '@dumont/shared/util/clock.ts';
 import { verifySnapshot } from '@dumont/agent/restore/verify.ts';
 import { deriveSecrets } from '@dumont/agent/secrets/master-key.ts';
 import { findLatest } from '@dumont/agent/snapshot/catalogue.ts';
@@ -90,7 +91,13 @@ test('without secrets, or with those of another store, nothing is read and nothi
   const record = await snapshotOf(engine);
   for (const wrong of [null, deriveSecrets(Buffer.alloc(32, 2))]) {
     await expect(engine.restore(record, { secrets: wrong })).rejects.toMatchObject({ code: 'UNAUTHORIZED' });
-    const looking = verifySnapshot({ store: engine.store, snapshot: record, readData: true, secrets: wrong });
+    const looking = verifySnapshot({
+      store: engine.store,
+      snapshot: record,
+      clock: systemClock,
+      readData: { share: 1, seed: 1 },
+      secrets: wrong,
+    });
     await expect(looking).rejects.toMatchObject({ code: 'UNAUTHORIZED' });
   }
   await expect(readdir(engine.target)).rejects.toMatchObject({ code: 'ENOENT' });
@@ -114,7 +121,13 @@ test('a frame that was changed, or put in the place of another, is damage that v
   for (const bad of [swapped, changed]) {
     await writeFile(path, bad);
     const snapshot = record;
-    const found = await verifySnapshot({ store: engine.store, snapshot, readData: true, secrets });
+    const found = await verifySnapshot({
+      store: engine.store,
+      snapshot,
+      clock: systemClock,
+      readData: { share: 1, seed: 1 },
+      secrets,
+    });
     expect(found.problemCount).toBe(bad === swapped ? 2 : 1);
     await expect(engine.restore(record)).rejects.toMatchObject({ code: 'CORRUPT' });
   }

@@ -1,0 +1,38 @@
+import { DumontError } from '@dumont/shared/util/errors.ts';
+
+const SIZE_UNITS: Readonly<Record<string, number>> = { '': 1, K: 2 ** 10, M: 2 ** 20, G: 2 ** 30, T: 2 ** 40 };
+const TIME_UNITS: Readonly<Record<string, number>> = { ms: 1, s: 1_000, m: 60_000, h: 3_600_000 };
+
+/** `500M`, `20G`, `1048576`: bytes, units of 1024. Pure. @throws {DumontError} USAGE naming the flag */
+export function parseSize(flag: string, text: string): number {
+  const match = /^(\d{1,9}(?:\.\d{1,3})?)([KMGT]?)(?:i?B)?$/.exec(text);
+  const unit = SIZE_UNITS[match?.[2] ?? ''];
+  if (match === null || unit === undefined) throw refused(flag, text, 'a size such as 500M or 20G');
+  return Math.floor(Number(match[1]) * unit);
+}
+
+/** `500ms`, `2s`, `5m`, `1h`: milliseconds. Pure. @throws {DumontError} USAGE naming the flag */
+export function parseDuration(flag: string, text: string): number {
+  const match = /^(\d{1,9})(ms|s|m|h)$/.exec(text);
+  const unit = TIME_UNITS[match?.[2] ?? ''];
+  if (match === null || unit === undefined) throw refused(flag, text, 'a time such as 500ms, 2s or 5m');
+  return Number(match[1]) * unit;
+}
+
+/** `5%`, `0.5%`, `100%`: a share above 0 up to 1. Pure. @throws {DumontError} USAGE naming the flag */
+export function parseShare(flag: string, text: string): number {
+  const match = /^(\d{1,3}(?:\.\d{1,6})?)%$/.exec(text);
+  const share = match === null ? 0 : Number(match[1]) / 100;
+  if (share <= 0 || share > 1) throw refused(flag, text, 'a share such as 5%, above 0% and up to 100%');
+  return share;
+}
+
+/** A whole number from 0. Pure. @throws {DumontError} USAGE naming the flag */
+export function parseCount(flag: string, text: string): number {
+  if (!/^\d{1,9}$/.test(text)) throw refused(flag, text, 'a whole number');
+  return Number(text);
+}
+
+function refused(flag: string, text: string, wanted: string): DumontError {
+  return new DumontError('USAGE', `--${flag} ${JSON.stringify(text)} is not ${wanted}`, { field: flag });
+}
