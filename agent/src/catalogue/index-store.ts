@@ -122,7 +122,7 @@ export class IndexWriter implements AsyncDisposable {
   readonly onPackStored = (packId: string, entries: readonly PackIndexEntry[]): void => {
     if (this.#chunks.length + entries.length > MAX_INDEX_ENTRIES) this.#flush();
     this.#packIds.push(packId);
-    this.#chunks.push(...entries.map((entry) => ({ ...entry, packId })));
+    for (const entry of entries) this.#chunks.push({ ...entry, packId });
     if (this.#packIds.length >= PACKS_PER_OBJECT) this.#flush();
   };
 
@@ -155,11 +155,11 @@ export class IndexWriter implements AsyncDisposable {
   }
 }
 
-/** Collects chunks and writes index objects as full as they may be; for those who make the index anew. */
+/** Collects chunks and writes index objects as full as they may be; several callers may add at once. */
 export class IndexPacker {
   readonly #store: ObjectStore;
   readonly #options: CallOptions;
-  readonly #packIds = new Set<string>();
+  #packIds: string[] = [];
   #chunks: IndexedChunk[] = [];
   #written = 0;
 
@@ -173,20 +173,27 @@ export class IndexPacker {
     return this.#written;
   }
 
-  /** Adds packs with chunks of theirs; one call holds no more than an object may. */
+  /**
+   * Adds packs with chunks of theirs; one call holds no more than an object may, but for a pack with more chunks than
+   * that, whose surplus is left out: no writer of ours makes one.
+   */
   async add(packIds: readonly string[], chunks: readonly IndexedChunk[]): Promise<void> {
+    const indexable = chunks.filter(({ codec }) => codec !== 'delta').slice(0, MAX_INDEX_ENTRIES);
     const isFull =
-      this.#chunks.length + chunks.length > MAX_INDEX_ENTRIES || this.#packIds.size + packIds.length > MAX_INDEX_PACKS;
-    if (isFull) await this.flush();
-    for (const packId of packIds) this.#packIds.add(packId);
-    this.#chunks = this.#chunks.concat(chunks);
+      this.#chunks.length + indexable.length > MAX_INDEX_ENTRIES ||
+      this.#packIds.length + packIds.length > MAX_INDEX_PACKS;
+    const flushed = isFull ? this.flush() : undefined;
+    this.#packIds.push(...packIds);
+    for (const chunk of indexable) this.#chunks.push(chunk);
+    await flushed;
   }
 
   async flush(): Promise<void> {
-    if (this.#packIds.size === 0) return;
-    await writeIndexObject(this.#store, { packIds: [...this.#packIds], chunks: this.#chunks }, this.#options);
-    this.#written += 1;
-    this.#packIds.clear();
+    if (this.#packIds.length === 0) return;
+    const content = { packIds: this.#packIds, chunks: this.#chunks };
+    this.#packIds = [];
     this.#chunks = [];
+    this.#written += 1;
+    await writeIndexObject(this.#store, content, this.#options);
   }
 }

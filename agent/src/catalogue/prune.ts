@@ -1,4 +1,3 @@
-import { randomBytes } from 'node:crypto';
 import { packKey, planKey, revocationKey, sessionKey } from '@dumont/shared/format/layout.ts';
 import type { SnapshotId, WorkspaceId } from '@dumont/shared/model/ids.ts';
 import type { Clock } from '@dumont/shared/util/clock.ts';
@@ -22,6 +21,8 @@ export type PrunePhase = 'forget' | 'references' | 'waiting' | 'index' | 'delete
 
 export interface PruneOptions {
   readonly store: ObjectStore;
+  /** Fresh: 128 random bits as 32 hexadecimal digits. */
+  readonly pruneId: string;
   readonly clock: Clock;
   readonly readPacks: PackReader;
   readonly policy: RetentionPolicy;
@@ -79,7 +80,6 @@ interface Garbage {
 
 class Prune {
   readonly #options: PruneOptions;
-  readonly #pruneId = randomBytes(16).toString('hex');
   readonly #references: References;
 
   constructor(options: PruneOptions) {
@@ -138,13 +138,13 @@ class Prune {
     if (dryRun) return { ...outcome, kind: 'dry-run', deletedPacks: packIds.length, deletedBytes: total(packIds) };
     if (packIds.length === 0) return { ...outcome, kind: 'pruned' };
 
-    await putPlan(store, { pruneId: this.#pruneId, packIds }, { signal });
+    await putPlan(store, { pruneId: this.#options.pruneId, packIds }, { signal });
     const { waitedFor, revoked } = await this.#awaitWriters().catch(async (error: unknown) => {
       await this.#withdrawPlan();
       throw error;
     });
     if (waitedFor.length > 0) {
-      await store.delete(planKey(this.#pruneId), { signal });
+      await store.delete(planKey(this.#options.pruneId), { signal });
       return { ...outcome, kind: 'deferred', waitedFor };
     }
     const dead = await this.#judge(packIds, revoked);
@@ -243,13 +243,13 @@ class Prune {
       if (clock.monotonicMs() >= untilMs) return { waitedFor: live, revoked: [] };
       await clock.sleep(POLL_MS, signal);
     }
-    for (const snapshotId of open) await putRevocation(store, { snapshotId, mark: this.#pruneId }, { signal });
+    for (const snapshotId of open) await putRevocation(store, { snapshotId, mark: this.#options.pruneId }, { signal });
     return { waitedFor: [], revoked: open };
   }
 
   /** As nothing was deleted, writers need not avoid what it names; if it stays, only work is lost. */
   async #withdrawPlan(): Promise<void> {
-    await this.#options.store.delete(planKey(this.#pruneId)).catch(() => undefined);
+    await this.#options.store.delete(planKey(this.#options.pruneId)).catch(() => undefined);
   }
 
   /** Sessions announced since are waited for. */
@@ -273,9 +273,9 @@ class Prune {
     const { store, signal } = this.#options;
     for (const snapshotId of revoked) {
       await store.delete(sessionKey(snapshotId), { signal });
-      await store.delete(revocationKey(snapshotId, this.#pruneId), { signal });
+      await store.delete(revocationKey(snapshotId, this.#options.pruneId), { signal });
     }
-    await store.delete(planKey(this.#pruneId), { signal });
+    await store.delete(planKey(this.#options.pruneId), { signal });
   }
 
   #progress(phase: PrunePhase, done: number, total: number): void {

@@ -1,5 +1,5 @@
 import { PACKS_PREFIX, parseManifestKey, parsePackKey, sessionKey } from '@dumont/shared/format/layout.ts';
-import { newId, type SnapshotId, type WorkspaceId } from '@dumont/shared/model/ids.ts';
+import type { SnapshotId, WorkspaceId } from '@dumont/shared/model/ids.ts';
 import type { Clock } from '@dumont/shared/util/clock.ts';
 import { DumontError, isDumontError } from '@dumont/shared/util/errors.ts';
 import type { ObjectStore, PutOptions } from '../storage/object-store.ts';
@@ -8,6 +8,8 @@ import { isVoid, putRevocation, readRevocations } from './revocations.ts';
 
 export interface WriterSessionOptions {
   readonly store: ObjectStore;
+  /** Of the snapshot being made; fresh. */
+  readonly snapshotId: SnapshotId;
   readonly workspaceId: WorkspaceId;
   readonly writerId: string;
   /** `name/version`. */
@@ -38,8 +40,6 @@ export type Soundness =
  * Why that is safe stands in FORMAT.md, "Sessions and deletion".
  */
 export class WriterSession implements AsyncDisposable {
-  /** Of the snapshot being made. */
-  readonly snapshotId: SnapshotId = newId('snapshot');
   readonly #options: WriterSessionOptions;
   #opening: Promise<ReadonlySet<string>> | null = null;
   #manifestBegun = false;
@@ -105,14 +105,14 @@ export class WriterSession implements AsyncDisposable {
    * @throws {DumontError} ABORTED, retryable, when a prune has stopped waiting for this session; what `put` throws
    */
   async commit<Result>(put: () => Promise<Result>): Promise<Result> {
-    const { store, signal } = this.#options;
+    const { store, snapshotId, signal } = this.#options;
     await this.open();
     // From here on the manifest may reach the store at any time, even when `put` fails.
     this.#manifestBegun = true;
     const result = await put();
-    const marks = await readRevocations(store, { snapshotId: this.snapshotId, signal });
+    const marks = await readRevocations(store, { snapshotId, signal });
     if (marks.size > 0) {
-      throw new DumontError('ABORTED', `a prune did not wait for snapshot ${this.snapshotId}, which took too long`, {
+      throw new DumontError('ABORTED', `a prune did not wait for snapshot ${snapshotId}, which took too long`, {
         retryable: true,
         hint: 'Take the snapshot again: what was uploaded is used where it is still there.',
       });
@@ -131,15 +131,15 @@ export class WriterSession implements AsyncDisposable {
     }
     const isGone = await this.#forgetAnnouncement();
     if (isGone) return;
-    const { store } = this.#options;
-    await putRevocation(store, { snapshotId: this.snapshotId, mark: 'withdrawn' }).catch(ignoreStoreError);
+    const { store, snapshotId } = this.#options;
+    await putRevocation(store, { snapshotId, mark: 'withdrawn' }).catch(ignoreStoreError);
   }
 
   async #announce(): Promise<ReadonlySet<string>> {
-    const { store, workspaceId, writerId, tool, clock, signal } = this.#options;
+    const { store, snapshotId, workspaceId, writerId, tool, clock, signal } = this.#options;
     const announcement = { workspaceId, writerId, tool, startedAtMs: clock.nowMs() };
     const bytes = new TextEncoder().encode(JSON.stringify(announcement));
-    await store.put(sessionKey(this.snapshotId), bytes, { ifAbsent: true, signal });
+    await store.put(sessionKey(snapshotId), bytes, { ifAbsent: true, signal });
     // Only now: a plan that this listing misses was made by a prune that finds the session.
     const plans = await readPlans(store, { signal });
     return new Set(plans.flatMap(({ packIds }) => packIds));
@@ -157,7 +157,7 @@ export class WriterSession implements AsyncDisposable {
   /** Agents have no right to delete; prunes then do it, because the manifest ends the session. */
   async #forgetAnnouncement(): Promise<boolean> {
     try {
-      await this.#options.store.delete(sessionKey(this.snapshotId));
+      await this.#options.store.delete(sessionKey(this.#options.snapshotId));
       return true;
     } catch (error) {
       return ignoreStoreError(error);
