@@ -17,7 +17,6 @@ export const MUTATIONS = [
   'writer uploads before it is announced',
   'writer reads no plans',
   'writer does not look for its parent again',
-  'writer does not see that its parent is void',
   'writer does not ask whether it was revoked',
   'prune makes no plan',
   'prune waits for nobody',
@@ -377,10 +376,6 @@ function mutated(store: ObjectStore, mutation: Mutation | undefined, isWriter: b
       const isHidden =
         (isWriter && mutation === 'writer reads no plans' && prefix === 'prunes/') ||
         (isWriter && mutation === 'writer does not ask whether it was revoked' && isOwn) ||
-        (isWriter &&
-          mutation === 'writer does not see that its parent is void' &&
-          /^revoked\/sn/.test(prefix) &&
-          !isOwn) ||
         (!isWriter && mutation === 'prune waits for nobody' && prefix === 'sessions/' && isPlanned);
       if (isHidden) return;
       if (!isWriter && mutation === 'prune does not read the manifests again' && prefix === 'manifests/') {

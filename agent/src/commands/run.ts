@@ -2,16 +2,17 @@ import { systemClock } from '@dumont/shared/util/clock.ts';
 import { DumontError, toDumontError } from '@dumont/shared/util/errors.ts';
 import { helpText, parseArguments } from './arguments.ts';
 import { EXIT, type Command, type CommandIo } from './command.ts';
+import { fsckCommand } from './fsck-command.ts';
 import { lsCommand, snapshotsCommand, verifyCommand } from './inspect-commands.ts';
 import { ProgressBar } from './progress-bar.ts';
+import { pruneCommand } from './prune-command.ts';
 import { restoreCommand } from './restore-command.ts';
 import { snapshotCommand } from './snapshot-command.ts';
 
 const COMMANDS: ReadonlyMap<string, Command> = new Map(
-  [snapshotCommand, snapshotsCommand, restoreCommand, verifyCommand, lsCommand].map((command) => [
-    command.spec.name,
-    command,
-  ]),
+  [snapshotCommand, snapshotsCommand, restoreCommand, verifyCommand, lsCommand, pruneCommand, fsckCommand].map(
+    (command) => [command.spec.name, command],
+  ),
 );
 
 /** First words of a command line that need no control plane. */

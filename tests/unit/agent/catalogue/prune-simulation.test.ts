@@ -15,7 +15,6 @@ test('no snapshot that counts ever misses a pack, whatever two writers and two p
     for (const name of ['commits', 'aborts', 'prunes', 'deletedPacks'] as const) total[name] += counts[name];
   }
   // The runs are worth something: a good share of everything happens.
-  console.log(total);
   expect(total.commits).toBeGreaterThan(SEEDS * 5);
   expect(total.prunes).toBeGreaterThan(SEEDS * 3);
   expect(total.deletedPacks).toBeGreaterThan(SEEDS * 10);
@@ -29,7 +28,6 @@ test.each(MUTATIONS)(
     for (let seed = 1; seed <= MUTANT_SEEDS && found === null; seed += 1) {
       ({ violation: found } = await runPruneWorld({ seed, requests: REQUESTS, mutation }));
     }
-    console.log(mutation, found);
     expect(found).not.toBeNull();
   },
   120_000,
