@@ -23,6 +23,9 @@ const MAX_FETCHES = 8;
 /** An index object is written for this many packs, 256 MiB: what a writer that is killed may have to upload again. */
 const PACKS_PER_OBJECT = 16;
 
+/** A snapshot with fewer packs leaves them to its manifest: one object more per snapshot would cost more than it saves. */
+const MIN_PACKS_PER_OBJECT = 4;
+
 export interface LoadIndexOptions extends CallOptions {
   /** False for packs that are gone or about to go: their chunks are left out. */
   readonly acceptsPack: (packId: string) => boolean;
@@ -101,8 +104,8 @@ export async function writeIndexObject(
 }
 
 /**
- * Writes the index of packs as they are stored: an object for every {@link PACKS_PER_OBJECT}, the rest with
- * {@link finish}. So a writer that is killed finds most of its work again. Dispose it to wait for what is on its way.
+ * Writes the index of packs as they are stored: an object for every {@link PACKS_PER_OBJECT}, the rest with `finish`.
+ * So a writer that is killed finds most of its work again. Dispose it to wait for what is on its way.
  */
 export class IndexWriter implements AsyncDisposable {
   readonly #store: ObjectStore;
@@ -112,6 +115,7 @@ export class IndexWriter implements AsyncDisposable {
   #chunks: IndexedChunk[] = [];
   #writing: Promise<void> = Promise.resolve();
   #failure: { readonly error: unknown } | undefined;
+  #written = 0;
 
   constructor(store: ObjectStore, options: CallOptions = {}) {
     this.#store = store;
@@ -126,9 +130,9 @@ export class IndexWriter implements AsyncDisposable {
     if (this.#packIds.length >= PACKS_PER_OBJECT) this.#flush();
   };
 
-  /** Stores what is left. @throws what a store threw */
+  /** Stores what is left, unless the whole snapshot made only a few packs. @throws what a store threw */
   async finish(): Promise<void> {
-    this.#flush();
+    if (this.#written > 0 || this.#packIds.length >= MIN_PACKS_PER_OBJECT) this.#flush();
     await this.#writing;
     if (this.#failure !== undefined) throw this.#failure.error;
   }
@@ -143,6 +147,7 @@ export class IndexWriter implements AsyncDisposable {
     const content = { packIds: this.#packIds, chunks: this.#chunks };
     this.#packIds = [];
     this.#chunks = [];
+    this.#written += 1;
     const signals = this.#signal === undefined ? [this.#cancel.signal] : [this.#cancel.signal, this.#signal];
     this.#writing = this.#writing
       .then(async () => {

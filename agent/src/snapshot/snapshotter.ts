@@ -1,13 +1,17 @@
 import type { Manifest } from '@dumont/shared/format/manifest.ts';
-import { FORMAT_VERSION } from '@dumont/shared/format/layout.ts';
-import { newId, type WorkspaceId } from '@dumont/shared/model/ids.ts';
+import { FORMAT_VERSION, manifestKey } from '@dumont/shared/format/layout.ts';
+import { newId, type SnapshotId, type WorkspaceId } from '@dumont/shared/model/ids.ts';
 import type { SnapshotRecord, SnapshotRef } from '@dumont/shared/protocol/snapshot-record.ts';
 import type { Clock } from '@dumont/shared/util/clock.ts';
+import { IndexWriter } from '../catalogue/index-store.ts';
+import { loadLeftovers } from '../catalogue/leftovers.ts';
+import { unsoundError, WriterSession, type Soundness } from '../catalogue/writer-session.ts';
 import type { CallOptions, ObjectStore } from '../storage/object-store.ts';
 import { throwIfAborted } from '../storage/object-store.ts';
 import { loadIgnoreRules } from '../workspace/ignore.ts';
 import { scanWorkspace, type SkippedPath } from '../workspace/scan.ts';
 import { buildTables, equalsParent, isSameTime } from './draft.ts';
+import { KnownLocations } from './known-locations.ts';
 import { LoadedManifest } from './loaded-manifest.ts';
 import { readManifest, writeManifest } from './manifest-store.ts';
 import type { CodingOptions } from './planes/chunk-coder.ts';
@@ -16,6 +20,8 @@ import { WritePipeline } from './write-pipeline.ts';
 
 /** Manifests kept in memory: the parent and the last one made, which differ after a refused commit. */
 const MAX_LOADED = 2;
+/** A prune, and one more of which the first try did not know; a third says that the store is no good place now. */
+const MAX_ATTEMPTS = 3;
 /** Limits of the record's list of torn paths. */
 const MAX_TORN_LISTED = 100;
 const MAX_TORN_PATH_LENGTH = 4_096;
@@ -66,6 +72,8 @@ export type SnapshotOutcome =
   | (SnapshotFlaws & { readonly kind: 'unchanged' })
   | (SnapshotFlaws & { readonly kind: 'created'; readonly record: SnapshotRecord; readonly stats: SnapshotStats });
 
+type Unsound = Exclude<Soundness, { kind: 'sound' }>;
+
 /**
  * Makes snapshots of one folder. It uploads packs, then the manifest, and commits nothing: until its caller makes the
  * record the workspace's head, nothing refers to what was uploaded. Not reentrant: one `create` at a time.
@@ -91,57 +99,81 @@ export class Snapshotter {
    * and whatever the store throws; nothing stays in flight
    */
   async create(options: CreateOptions): Promise<SnapshotOutcome> {
-    const { store, root, clock } = this.#options;
+    let avoid: ReadonlySet<string> = new Set();
+    for (let attempt = 1; ; attempt += 1) {
+      const result = await this.#attempt(options, avoid);
+      if (!('unsound' in result)) return result;
+      const { unsound } = result;
+      const isHopeless =
+        unsound.kind === 'forgotten' && unsound.manifestKeys.includes(options.parent?.manifestKey ?? '');
+      if (isHopeless || attempt === MAX_ATTEMPTS) throw unsoundError(unsound);
+      if (unsound.kind === 'condemned') avoid = new Set([...avoid, ...unsound.packIds]);
+      else this.#forget(new Set(unsound.manifestKeys));
+    }
+  }
+
+  /** @param avoid packs that a prune is about to delete: their chunks are stored again */
+  async #attempt(
+    options: CreateOptions,
+    avoid: ReadonlySet<string>,
+  ): Promise<SnapshotOutcome | { readonly unsound: Unsound }> {
+    const { root, clock } = this.#options;
     const { signal, onProgress } = options;
     const startedAtMs = clock.nowMs();
     const begunMs = clock.monotonicMs();
+    const snapshotId = newId('snapshot');
+    await using session = this.#session(snapshotId, signal);
+    const store = session.guard(this.#options.store);
+    const isFresh = this.#loaded.size === 0;
     const parent = options.parent === null ? null : await this.#load(options.parent, signal);
     const scan = await scanWorkspace(root, await loadIgnoreRules(root), { signal });
     const scannedMs = clock.monotonicMs();
 
-    const known = [...this.#loaded.values()];
-    const isKnown = (chunkId: string) => known.some((one) => one.locations.has(chunkId));
+    const parentKey = options.parent?.manifestKey ?? null;
+    const leftovers = isFresh ? await loadLeftovers(store, session, { parentKey, signal }) : null;
+    const loaded = [...this.#loaded.values()];
+    const known = new KnownLocations(loaded, leftovers, avoid);
+    await using index = new IndexWriter(store, { signal });
     await using pipeline = new WritePipeline({
       store,
       coding: this.#options.coding ?? PLAIN,
-      known: {
-        size: known.reduce((sum, one) => sum + one.locations.size, 0),
-        has: isKnown,
-        *ids() {
-          for (const one of known) yield* one.locations.keys();
-        },
-      },
+      known,
       clock,
+      onPackStored: index.onPackStored,
       signal,
     });
     const cache = this.#cache;
-    const tree = await readTree({ root, scan, parent, cache, pipeline, isStored: isKnown, onProgress, signal });
+    const isStored = (chunkId: string) => known.has(chunkId);
+    const tree = await readTree({ root, scan, parent, cache, pipeline, isStored, onProgress, signal });
     await pipeline.finish();
+    await index.finish();
     throwIfAborted(signal);
     const readMs = clock.monotonicMs();
 
     const { tornPaths, skipped } = tree;
     if (parent !== null && equalsParent(tree.drafts, parent)) return { kind: 'unchanged', tornPaths, skipped };
     const manifest = this.#assemble(tree, options, {
+      snapshotId,
       startedAtMs,
       seq: Math.max(parent?.manifest.seq ?? 0, this.#lastSeq) + 1,
-      locate: (chunkId) =>
-        pipeline.locate(chunkId) ?? known.map((one) => one.locations.get(chunkId)).find((at) => at !== undefined),
+      locate: (chunkId) => pipeline.locate(chunkId) ?? known.locate(chunkId),
     });
-    const { ref, storedBytes } = await writeManifest(store, manifest, { signal });
+    const manifestKeys = loaded.map((one) => manifestKey(one.manifest));
+    const soundness = await session.check({ packIds: manifest.packs, manifestKeys });
+    if (soundness.kind !== 'sound') return { unsound: soundness };
+    const { ref, storedBytes } = await session.commit(() => writeManifest(store, manifest, { signal }));
     this.#lastSeq = manifest.seq;
     this.#remember(ref, new LoadedManifest(manifest));
     const endedMs = clock.monotonicMs();
+    const { newBytes, storedBytes: packBytes } = pipeline;
     const record: SnapshotRecord = {
       ...ref,
+      ...describeContent(manifest, tornPaths),
       parentId: options.parent?.snapshotId ?? null,
       startedAtMs,
       createMs: endedMs - begunMs,
-      fileCount: manifest.entries.filter((entry) => entry.type === 'file' || entry.type === 'hardlink').length,
-      totalBytes: manifest.entries.reduce((sum, entry) => sum + (entry.type === 'file' ? entry.size : 0), 0),
-      newBytes: pipeline.newBytes,
-      storedBytes: pipeline.storedBytes + storedBytes,
-      tornPaths: tornPaths.slice(0, MAX_TORN_LISTED).map((path) => path.slice(0, MAX_TORN_PATH_LENGTH)),
+      newBytes,
+      storedBytes: packBytes + storedBytes,
     };
     const stats: SnapshotStats = {
       scanMs: scannedMs - begunMs,
@@ -175,6 +207,7 @@ export class Snapshotter {
     tree: TreeRead,
     options: CreateOptions,
     facts: {
+      readonly snapshotId: SnapshotId;
       readonly startedAtMs: number;
       readonly seq: number;
       readonly locate: Parameters<typeof buildTables>[1];
@@ -185,7 +218,7 @@ export class Snapshotter {
       formatVersion: FORMAT_VERSION,
       tool: `dumont-agent/${toolVersion}`,
       workspaceId,
-      snapshotId: newId('snapshot'),
+      snapshotId: facts.snapshotId,
       writerId,
       epoch: options.epoch,
       seq: facts.seq,
@@ -193,6 +226,18 @@ export class Snapshotter {
       startedAtMs: facts.startedAtMs,
       ...buildTables(tree.drafts, facts.locate),
     };
+  }
+
+  #session(snapshotId: SnapshotId, signal: AbortSignal | undefined): WriterSession {
+    const { store, workspaceId, writerId, toolVersion, clock } = this.#options;
+    const tool = `dumont-agent/${toolVersion}`;
+    return new WriterSession({ store, snapshotId, workspaceId, writerId, tool, clock, signal });
+  }
+
+  #forget(manifestKeys: ReadonlySet<string>): void {
+    for (const [hash, { manifest }] of this.#loaded) {
+      if (manifestKeys.has(manifestKey(manifest))) this.#loaded.delete(hash);
+    }
   }
 
   async #load(ref: SnapshotRef, signal: AbortSignal | undefined): Promise<LoadedManifest> {
@@ -210,4 +255,12 @@ export class Snapshotter {
       this.#loaded.delete(hash);
     }
   }
+}
+
+function describeContent({ entries }: Manifest, tornPaths: readonly string[]) {
+  return {
+    fileCount: entries.filter((entry) => entry.type === 'file' || entry.type === 'hardlink').length,
+    totalBytes: entries.reduce((sum, entry) => sum + (entry.type === 'file' ? entry.size : 0), 0),
+    tornPaths: tornPaths.slice(0, MAX_TORN_LISTED).map((path) => path.slice(0, MAX_TORN_PATH_LENGTH)),
+  };
 }
