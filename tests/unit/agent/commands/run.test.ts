@@ -136,7 +136,7 @@ test('every command explains itself, and progress shows on a terminal only', asy
     const help = await run([name, '--help']);
     expect(help).toMatchObject({ exitCode: 0, err: '' });
     expect(help.out).toContain(`dumont-agent ${name}`);
-    expect(help.out).toContain('--workspace');
+    expect(help.out).toContain('--json');
   }
   const watched = await run(['snapshot', place.dir, '--to', place.store], true);
   expect(watched.err).toContain('snapshot [############################] 100%');
