@@ -121,16 +121,11 @@ class PruneWorld {
   async #finalPrune(): Promise<void> {
     if (this.#options.mutation !== undefined) return;
     const actor: Actor = { name: 'last', isAlive: true };
-    const ended = this.#pruneOnce(actor, { keepLast: undefined, revokeOlderThanMs: -1 }).then(
-      () => true,
-      (error: unknown) => {
-        this.#failure = error;
-        return true;
-      },
-    );
-    let isDone = false;
-    void ended.then(() => (isDone = true));
-    while (!isDone) await this.#store.step();
+    const end = { isReached: false };
+    this.#pruneOnce(actor, { keepLast: undefined, revokeOlderThanMs: -1 })
+      .catch((error: unknown) => (this.#failure = error))
+      .finally(() => (end.isReached = true));
+    while (!end.isReached) await this.#store.step();
     if (this.#failure !== null) throw this.#failure;
     const named = new Set(this.#visible().flatMap(({ manifest }) => manifest.packs));
     const left = this.#store.keys('packs/').filter((key) => !named.has(parsePackKey(key) ?? ''));

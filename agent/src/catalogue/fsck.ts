@@ -123,7 +123,7 @@ class StoreCheck {
       if (repair)
         await this.#packer.add(
           [packId],
-          entries.map((entry) => ({ ...entry, packId })),
+          entries.map((entry) => Object.assign({ packId }, entry)),
         );
     });
     if (repair) await this.#packer.flush();

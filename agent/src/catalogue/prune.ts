@@ -121,7 +121,7 @@ class Prune {
       const isManaged = found.some(({ epoch }) => epoch >= FIRST_MANAGED_EPOCH);
       if (isManaged) managed.push(workspaceId);
       const isMeant = this.#options.workspaceId === undefined || this.#options.workspaceId === workspaceId;
-      const marked = found.map((one) => ({ ...one, isDoubtful: revocations.has(one.snapshotId) }));
+      const marked = found.map((one) => Object.assign({ isDoubtful: revocations.has(one.snapshotId) }, one));
       const { kept, forgotten } = splitByPolicy(marked, isManaged || !isMeant ? {} : policy);
       candidates.push(...forgotten);
       keptCount += kept.length;

@@ -11,7 +11,11 @@ import { isDumontError } from '@dumont/shared/util/errors.ts';
 import { ChunkIndex, indexEntries } from '@dumont/agent/catalogue/chunk-index.ts';
 
 const hex = (digits: number) =>
-  fc.string({ unit: fc.constantFrom(...'0123456789abcdef'), minLength: digits, maxLength: digits });
+  fc.string({
+    unit: fc.integer({ min: 0, max: 15 }).map((digit) => digit.toString(16)),
+    minLength: digits,
+    maxLength: digits,
+  });
 const PACKS = ['00', '11', '22', 'ff'].map((byte) => byte.repeat(16));
 /** Ids that share their first word, so that searches collide. */
 const ids = fc.oneof(

@@ -81,8 +81,12 @@ test('packs of a plan are condemned, those of a plan that is gone are not', asyn
   expect(await session.listSoundPacks()).toEqual(new Set([PACKS[1]]));
   await store.delete(planKey(PRUNE_ID));
   const later = new WriterSession({
-    ...{ store, snapshotId: newId('snapshot'), workspaceId: place.parentName.workspaceId },
-    ...{ writerId: 'w', tool: 't/1', clock: systemClock },
+    store,
+    snapshotId: newId('snapshot'),
+    workspaceId: place.parentName.workspaceId,
+    writerId: 'w',
+    tool: 't/1',
+    clock: systemClock,
   });
   expect(await later.check({ packIds: PACKS, manifestKeys: [] })).toEqual({ kind: 'sound' });
 });
