@@ -193,6 +193,7 @@ class PruneWorld {
     let avoid: ReadonlySet<string> = new Set();
     for (;;) {
       await this.#upload(guarded, { wanted, known, avoid, chunks });
+      if (this.#random.next() < 0.2) await clock.sleep(this.#random.next() * 20_000);
       const own = new Set(chunks.values());
       const packIds = [...new Set(wanted.map((chunk) => must(chunks.get(chunk) ?? known.get(chunk), 'it is stored')))];
       const manifestKeys = parent === null ? [] : [parent.key];
