@@ -122,7 +122,8 @@ class PruneWorld {
     if (this.#options.mutation !== undefined) return;
     const actor: Actor = { name: 'last', isAlive: true };
     const end = { isReached: false };
-    this.#pruneOnce(actor, { keepLast: undefined, revokeOlderThanMs: -1 })
+    // Whatever its clock says: no session is waited for.
+    this.#pruneOnce(actor, { keepLast: undefined, revokeOlderThanMs: -10_000 })
       .catch((error: unknown) => (this.#failure = error))
       .finally(() => (end.isReached = true));
     while (!end.isReached) await this.#store.step();
