@@ -1,7 +1,14 @@
 import { DumontError } from '@dumont/shared/util/errors.ts';
 
 const SIZE_UNITS: Readonly<Record<string, number>> = { '': 1, K: 2 ** 10, M: 2 ** 20, G: 2 ** 30, T: 2 ** 40 };
-const TIME_UNITS: Readonly<Record<string, number>> = { ms: 1, s: 1_000, m: 60_000, h: 3_600_000 };
+const TIME_UNITS: Readonly<Record<string, number>> = {
+  ms: 1,
+  s: 1_000,
+  m: 60_000,
+  h: 3_600_000,
+  d: 86_400_000,
+  w: 604_800_000,
+};
 
 /** `500M`, `20G`, `1048576`: bytes, units of 1024. Pure. @throws {DumontError} USAGE naming the flag */
 export function parseSize(flag: string, text: string): number {
@@ -11,11 +18,11 @@ export function parseSize(flag: string, text: string): number {
   return Math.floor(Number(match[1]) * unit);
 }
 
-/** `500ms`, `2s`, `5m`, `1h`: milliseconds. Pure. @throws {DumontError} USAGE naming the flag */
+/** `500ms`, `2s`, `5m`, `1h`, `7d`, `4w`: milliseconds. Pure. @throws {DumontError} USAGE naming the flag */
 export function parseDuration(flag: string, text: string): number {
-  const match = /^(\d{1,9})(ms|s|m|h)$/.exec(text);
+  const match = /^(\d{1,9})(ms|s|m|h|d|w)$/.exec(text);
   const unit = TIME_UNITS[match?.[2] ?? ''];
-  if (match === null || unit === undefined) throw refused(flag, text, 'a time such as 500ms, 2s or 5m');
+  if (match === null || unit === undefined) throw refused(flag, text, 'a time such as 500ms, 2s, 10m or 7d');
   return Number(match[1]) * unit;
 }
 

@@ -19,17 +19,24 @@ export class ProgressBar {
   }
 
   update(label: string, progress: { readonly doneBytes: number; readonly totalBytes: number }): void {
+    const { doneBytes, totalBytes } = progress;
+    this.#draw(label, doneBytes, totalBytes, formatBytes);
+  }
+
+  /** The same for things that are counted. */
+  count(label: string, done: number, total: number): void {
+    this.#draw(label, done, total, String);
+  }
+
+  #draw(label: string, done: number, total: number, format: (amount: number) => string): void {
     const nowMs = this.#clock.monotonicMs();
     if (!this.#io.isTty || nowMs - this.#drawnMs < REDRAW_MS) return;
     this.#drawnMs = nowMs;
     this.#isShown = true;
-    const { doneBytes, totalBytes } = progress;
-    const share = totalBytes === 0 ? 1 : Math.min(1, doneBytes / totalBytes);
+    const share = total === 0 ? 1 : Math.min(1, done / total);
     const bar = '#'.repeat(Math.round(share * WIDTH)).padEnd(WIDTH, '-');
     const percent = String(Math.floor(share * 100)).padStart(3);
-    this.#io.stderr.write(
-      `\r\u001b[K${label} [${bar}] ${percent}% ${formatBytes(doneBytes)}/${formatBytes(totalBytes)}`,
-    );
+    this.#io.stderr.write(`\r\u001b[K${label} [${bar}] ${percent}% ${format(done)}/${format(total)}`);
   }
 
   /** Wipes the line, so that what is printed next stands alone. */

@@ -13,6 +13,8 @@ const COMMANDS: ReadonlyMap<string, () => Promise<Command>> = new Map([
   ['verify', async () => (await import('./inspect-commands.ts')).verifyCommand],
   ['ls', async () => (await import('./inspect-commands.ts')).lsCommand],
   ['diff', async () => (await import('./diff-command.ts')).diffCommand],
+  ['prune', async () => (await import('./prune-command.ts')).pruneCommand],
+  ['fsck', async () => (await import('./fsck-command.ts')).fsckCommand],
   ['key', async () => (await import('./key-command.ts')).keyCommand],
   ['probe', async () => (await import('./probe-command.ts')).probeCommand],
 ]);

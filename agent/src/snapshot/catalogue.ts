@@ -3,6 +3,7 @@ import type { WorkspaceId } from '@dumont/shared/model/ids.ts';
 import type { SnapshotRef } from '@dumont/shared/protocol/snapshot-record.ts';
 import { DumontError } from '@dumont/shared/util/errors.ts';
 import type { CallOptions, ObjectStore } from '../storage/object-store.ts';
+import { isVoid, readRevocations } from '../catalogue/revocations.ts';
 import { hashHex } from './chunk-codec.ts';
 
 /** More manifests than this in one workspace are listed no further. */
@@ -16,7 +17,7 @@ export interface CataloguedSnapshot extends ManifestName {
 
 /**
  * The manifests of a workspace, oldest first: by epoch, then sequence number, then id. For use without a control plane,
- * which alone knows what was committed: there, the last one counts as the newest.
+ * which alone knows what was committed: there, the last one counts as the newest. Void ones are left out.
  */
 export async function listSnapshots(
   store: ObjectStore,
@@ -32,7 +33,9 @@ export async function listSnapshots(
     }
     found.push({ ...name, manifestKey: key, manifestBytes: sizeBytes });
   }
-  return found;
+  // After the manifests: a manifest that a prune did not wait for is void before it is stored or before it can break.
+  const revocations = await readRevocations(store, options);
+  return found.filter(({ snapshotId }) => !isVoid(revocations, snapshotId));
 }
 
 /** The newest snapshot of a workspace; null when it has none. */

@@ -1,10 +1,13 @@
 import { FORMAT_VERSION } from '@dumont/shared/format/layout.ts';
 import type { ManifestRoot } from '@dumont/shared/format/manifest.ts';
 import { checkTogether } from '@dumont/shared/format/manifest-check.ts';
-import { newId, type WorkspaceId } from '@dumont/shared/model/ids.ts';
+import { newId, type SnapshotId, type WorkspaceId } from '@dumont/shared/model/ids.ts';
 import type { SnapshotRecord, SnapshotRef } from '@dumont/shared/protocol/snapshot-record.ts';
 import { must } from '@dumont/shared/util/assert.ts';
 import type { Clock } from '@dumont/shared/util/clock.ts';
+import { IndexWriter } from '../catalogue/index-store.ts';
+import { loadLeftovers } from '../catalogue/leftovers.ts';
+import { unsoundError, WriterSession, type Soundness } from '../catalogue/writer-session.ts';
 import type { CallOptions, ObjectStore } from '../storage/object-store.ts';
 import { throwIfAborted } from '../storage/object-store.ts';
 import type { DirtyMark } from '../workspace/dirty-set.ts';
@@ -14,13 +17,14 @@ import { scanWorkspace, type ScanResult, type SkippedPath } from '../workspace/s
 import { scanChanges, type ChangeScan } from './changed-paths.ts';
 import { ChunkBook } from './chunk-book.ts';
 import { DeltaBases } from './delta-bases.ts';
-import { draftOfEntry, isSameTime } from './draft.ts';
-import { HeldSnapshot, STATE_FIELDS, type HeldSegment, type HeldTree } from './held-snapshot.ts';
+import { isSameTime } from './draft.ts';
+import { HeldSnapshot, STATE_FIELDS, type HeldTree } from './held-snapshot.ts';
+import { KnownLocations } from './known-locations.ts';
+import { chunkIdsOf, holdSnapshot, idsOf, packsOf, type LoadedSnapshot } from './loaded-snapshot.ts';
 import { isSameTree, mergeChanges, mergeScan } from './merge.ts';
-import { readSnapshot, writeManifest, type StoredSnapshot } from './manifest-store.ts';
+import { readSnapshot, writeManifest } from './manifest-store.ts';
 import type { ChunkLocation } from './pack-writer.ts';
 import type { CodingOptions } from './planes/chunk-coder.ts';
-import { segmentFromStore } from './segment-cutter.ts';
 import { countChunks, describeSegments, storeSegments } from './segment-writer.ts';
 import type { StatCache } from './stat-cache.ts';
 import { readTree, type TreeProgress, type TreeRead } from './tree-reader.ts';
@@ -28,6 +32,8 @@ import { WritePipeline } from './write-pipeline.ts';
 
 /** Snapshots kept in memory: the parent and the last one made, which differ after a refused commit. */
 const MAX_LOADED = 2;
+/** A prune, and one more of which the first try did not know; a third says that the store is no good place now. */
+const MAX_ATTEMPTS = 3;
 /** Limits of the record's list of torn paths. */
 const MAX_TORN_LISTED = 100;
 const MAX_TORN_PATH_LENGTH = 4_096;
@@ -93,6 +99,8 @@ export type SnapshotOutcome =
   | (SnapshotFlaws & { readonly kind: 'unchanged' })
   | (SnapshotFlaws & { readonly kind: 'created'; readonly record: SnapshotRecord; readonly stats: SnapshotStats });
 
+type Unsound = Exclude<Soundness, { kind: 'sound' }>;
+
 /**
  * Makes snapshots of one folder. It uploads packs, then the manifest, and commits nothing: until its caller makes the
  * record the workspace's head, nothing refers to what was uploaded. Not reentrant: one `create` at a time.
@@ -119,24 +127,57 @@ export class Snapshotter {
 
   /**
    * Takes a snapshot of the folder as it is now.
-   * @throws {DumontError} IO when the folder cannot be read, CORRUPT or NOT_FOUND for the parent's manifest, ABORTED,
-   * and whatever the store throws; nothing stays in flight
+   * @throws {DumontError} IO when the folder cannot be read, CORRUPT or NOT_FOUND for the parent's manifest, UNAVAILABLE
+   * when a prune takes away what it builds on, ABORTED, and whatever the store throws; nothing stays in flight
    */
   async create(options: CreateOptions): Promise<SnapshotOutcome> {
-    const { store, root, clock } = this.#options;
+    const base = this.#base;
+    this.#base = null;
+    let avoid: ReadonlySet<string> = new Set();
+    for (let attempt = 1; ; attempt += 1) {
+      const result = await this.#attempt(options, { base, avoid });
+      if (!('unsound' in result)) return result;
+      const { unsound } = result;
+      if (unsound.kind === 'forgotten' || attempt === MAX_ATTEMPTS) throw unsoundError(unsound);
+      avoid = new Set([...avoid, ...unsound.packIds]);
+    }
+  }
+
+  /** @param avoid packs that a prune deletes: what lies in them is stored again */
+  async #attempt(
+    options: CreateOptions,
+    { base, avoid }: { readonly base: HeldTree | null; readonly avoid: ReadonlySet<string> },
+  ): Promise<SnapshotOutcome | { readonly unsound: Unsound }> {
+    const { root, clock } = this.#options;
     const { signal } = options;
     const startedAtMs = clock.nowMs();
     const begunMs = clock.monotonicMs();
-    const base = this.#base;
-    this.#base = null;
+    const snapshotId = newId('snapshot');
+    await using session = this.#session(snapshotId, signal);
+    const store = session.guard(this.#options.store);
+    const isFresh = this.#loaded.size === 0;
     const parent = options.parent === null ? null : await this.#load(options.parent, signal);
     const priority = await loadPriority(root);
-    const scan = await this.#look(options, parent, base);
+    const scan = await this.#look(options, parent, avoid.size === 0 ? base : null);
     const scannedMs = clock.monotonicMs();
 
-    const coding = this.#coding;
-    await using pipeline = new WritePipeline({ store, coding, known: this.#book, clock, signal });
-    const locate = (chunkId: string) => pipeline.locate(chunkId) ?? this.#book.locate(chunkId);
+    const parentKey = options.parent?.manifestKey ?? null;
+    const leftovers = isFresh ? await loadLeftovers(store, session, { parentKey, signal }) : null;
+    const known = new KnownLocations(this.#book, leftovers, avoid);
+    const newPacks = new Set<string>();
+    await using index = new IndexWriter(store, { signal });
+    await using pipeline = new WritePipeline({
+      store,
+      coding: this.#coding,
+      known,
+      clock,
+      onPackStored: (packId, entries) => {
+        newPacks.add(packId);
+        index.onPackStored(packId, entries);
+      },
+      signal,
+    });
+    const locate = (chunkId: string) => pipeline.locate(chunkId) ?? known.locate(chunkId);
     const tree = await readTree({
       root,
       scan,
@@ -145,7 +186,7 @@ export class Snapshotter {
       memory: base?.held ?? null,
       bases: parent === null ? null : new DeltaBases(root, parent.held, locate),
       pipeline,
-      isStored: (chunkId) => this.#book.has(chunkId),
+      isStored: (chunkId) => known.has(chunkId),
       onProgress: options.onProgress,
     });
     throwIfAborted(signal);
@@ -158,23 +199,31 @@ export class Snapshotter {
         ? mergeChanges(parent.held, scan, tree)
         : mergeScan(parent?.held ?? null, tree);
     if (parent !== null && isSameTree(segments, parent.held) && isSamePatterns(priority, parent.priority)) {
-      await this.#settle(
-        must(options.parent, 'there is a parent'),
-        { ...parent, held: new HeldSnapshot(segments) },
-        tree,
-      );
+      const ref = must(options.parent, 'there is a parent');
+      await this.#settle(ref, { ...parent, held: new HeldSnapshot(segments) }, tree);
       return { kind: 'unchanged', tornPaths, skipped };
     }
-    const held = new HeldSnapshot(await storeSegments(segments, { pipeline, locate }));
+    const sound = segments.map((segment) => (known.isSound(segment) ? segment : { ...segment, stored: null }));
+    const held = new HeldSnapshot(await storeSegments(sound, { pipeline, locate }));
     await pipeline.finish();
+    await index.finish();
     throwIfAborted(signal);
 
     const seq = Math.max(parent?.seq ?? 0, this.#lastSeq) + 1;
-    const manifest = this.#rootOf(options, { startedAtMs, seq, priority, ...describeSegments(held, locate) });
-    const { ref, storedBytes } = await writeManifest(store, manifest, { secrets: this.#coding.secrets, signal });
+    const facts = { snapshotId, startedAtMs, seq, priority, ...describeSegments(held, locate) };
+    const manifest = this.#rootOf(options, facts);
+    const packs = packsOf(manifest.packs, held);
+    const soundness = await session.check({
+      packIds: packs,
+      manifestKeys: parentKey === null ? [] : [parentKey],
+      vouched: [newPacks, parent?.packs ?? newPacks],
+    });
+    if (soundness.kind !== 'sound') return { unsound: soundness };
+    const { secrets } = this.#coding;
+    const { ref, storedBytes } = await session.commit(() => writeManifest(store, manifest, { secrets, signal }));
     this.#lastSeq = seq;
     this.#learn(held, locate);
-    await this.#settle(ref, { held, seq, priority }, tree);
+    await this.#settle(ref, { held, seq, priority, packs }, tree);
     const endedMs = clock.monotonicMs();
     const { counts } = manifest;
     const record: SnapshotRecord = {
@@ -238,12 +287,18 @@ export class Snapshotter {
     return scan;
   }
 
+  #session(snapshotId: SnapshotId, signal: AbortSignal | undefined): WriterSession {
+    const { store, workspaceId, writerId, toolVersion, clock } = this.#options;
+    const tool = `dumont-agent/${toolVersion}`;
+    return new WriterSession({ store, snapshotId, workspaceId, writerId, tool, clock, signal });
+  }
+
   #rootOf(
     options: CreateOptions,
     {
       priority,
       ...facts
-    }: Pick<ManifestRoot, 'startedAtMs' | 'seq' | 'counts' | 'packs' | 'chunks' | 'segments'> & {
+    }: Pick<ManifestRoot, 'snapshotId' | 'startedAtMs' | 'seq' | 'counts' | 'packs' | 'chunks' | 'segments'> & {
       readonly priority: readonly string[];
     },
   ): ManifestRoot {
@@ -252,7 +307,6 @@ export class Snapshotter {
       formatVersion: FORMAT_VERSION,
       tool: `dumont-agent/${toolVersion}`,
       workspaceId,
-      snapshotId: newId('snapshot'),
       writerId,
       epoch: options.epoch,
       parent: options.parent,
@@ -301,7 +355,8 @@ export class Snapshotter {
     for (const segment of stored.segments) this.#book.addTable(segment);
     const held = holdSnapshot(stored);
     const remembered = await statCache?.load(ref.manifestHash, held);
-    return { held: remembered ?? held, seq: stored.root.seq, priority: stored.root.priority ?? [] };
+    const packs = packsOf(stored.root.packs, held);
+    return { held: remembered ?? held, seq: stored.root.seq, priority: stored.root.priority ?? [], packs };
   }
 
   #remember(ref: SnapshotRef, loaded: LoadedSnapshot): void {
@@ -312,32 +367,6 @@ export class Snapshotter {
       this.#loaded.delete(hash);
     }
   }
-}
-
-interface LoadedSnapshot {
-  readonly held: HeldSnapshot;
-  readonly seq: number;
-  readonly priority: readonly string[];
-}
-
-/** A stored snapshot in memory; nothing is known of its inodes. Pure. */
-export function holdSnapshot({ root, segments }: StoredSnapshot): HeldSnapshot {
-  const held = segments.map(({ packs, chunks, entries }, index) => {
-    const rows = must(root.segments[index], 'there is a segment for each of the root').chunks;
-    const chunkIds = rows.map((row) => must(root.chunks[row], 'a checked root lists its rows')[0]);
-    const drafts = entries.map((entry) => draftOfEntry(entry, chunks));
-    return segmentFromStore(drafts, { chunkIds, packs, chunkCount: chunks.length });
-  });
-  return new HeldSnapshot(held);
-}
-
-function* idsOf(snapshots: readonly LoadedSnapshot[]): Generator<string> {
-  for (const { held } of snapshots) for (const segment of held.segments) yield* chunkIdsOf(segment);
-}
-
-function* chunkIdsOf({ entries, stored }: HeldSegment): Generator<string> {
-  if (stored !== null) yield* stored.chunkIds;
-  for (const draft of entries) if (draft.type === 'file') yield* draft.chunkIds;
 }
 
 function isSamePatterns(a: readonly string[], b: readonly string[]): boolean {

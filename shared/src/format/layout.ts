@@ -12,15 +12,18 @@ export const INDEX_PREFIX = 'index/';
 export const SESSIONS_PREFIX = 'sessions/';
 /** What pruners are about to delete and have deleted. */
 export const PRUNES_PREFIX = 'prunes/';
-/** Sessions a pruner no longer waits for. */
+/** Marks against sessions that may not commit. */
 export const REVOKED_PREFIX = 'revoked/';
 /** Wrapped keys of an encrypted store. */
 export const KEYS_PREFIX = 'keys/';
 
 /** Ids of packs, index objects, prunes and keys: 128 random bits. */
 const RANDOM_ID_PATTERN = /^[0-9a-f]{32}$/;
+const NAMED_MARKS: ReadonlySet<string> = new Set(['void', 'withdrawn']);
 const SNAPSHOT_ID_PATTERN = /^sn_[0-9a-hjkmnp-tv-z]{20}$/;
 const WRITER_PATTERN = /^[a-z0-9_]{1,64}$/;
+/** Every manifest of every workspace lies under this prefix. */
+export const MANIFESTS_PREFIX = 'manifests/';
 const NAME_PATTERN =
   /^manifests\/(ws_[0-9a-hjkmnp-tv-z]{20})\/(\d{10})-(\d{12})-(sn_[0-9a-hjkmnp-tv-z]{20})-([a-z0-9_]{1,64})$/;
 const MAX_EPOCH = 9_999_999_999;
@@ -78,6 +81,41 @@ export function parseSessionKey(key: string): SnapshotId | null {
   return SNAPSHOT_ID_PATTERN.test(id) ? (id as SnapshotId) : null;
 }
 
+/** Key of the list of packs that a prune is about to delete. */
+export function planKey(pruneId: string): string {
+  return `${randomKey(PRUNES_PREFIX, pruneId)}/plan`;
+}
+
+/** Id of a prune from the key of its plan; null for any other key. */
+export function parsePlanKey(key: string): string | null {
+  return key.endsWith('/plan') ? parseRandomKey(PRUNES_PREFIX, key.slice(0, -'/plan'.length)) : null;
+}
+
+/**
+ * Why a session may not commit: a prune that no longer waits for it, by the id of the prune; `void` once a prune has
+ * found no manifest of it, for good; `withdrawn` by its own writer, which never began to write a manifest.
+ */
+type RevocationMark = 'void' | 'withdrawn' | (string & {});
+
+/** Below it lie all marks against one session. */
+export function revocationPrefix(snapshotId: SnapshotId): string {
+  return `${REVOKED_PREFIX}${snapshotId}/`;
+}
+
+/** Key of one mark against a session. */
+export function revocationKey(snapshotId: SnapshotId, mark: RevocationMark): string {
+  assert(NAMED_MARKS.has(mark) || RANDOM_ID_PATTERN.test(mark), 'a mark is a name or the id of a prune');
+  return revocationPrefix(snapshotId) + mark;
+}
+
+/** Inverse of {@link revocationKey}; null for any other key. */
+export function parseRevocationKey(key: string): { readonly snapshotId: SnapshotId; readonly mark: string } | null {
+  const [prefix = '', id = '', mark = '', ...rest] = key.split('/');
+  if (`${prefix}/` !== REVOKED_PREFIX || !SNAPSHOT_ID_PATTERN.test(id) || rest.length > 0) return null;
+  if (!NAMED_MARKS.has(mark) && !RANDOM_ID_PATTERN.test(mark)) return null;
+  return { snapshotId: id as SnapshotId, mark };
+}
+
 function randomKey(prefix: string, id: string): string {
   assert(RANDOM_ID_PATTERN.test(id), 'the id is 32 hexadecimal digits');
   return `${prefix}${id}`;
@@ -90,7 +128,7 @@ function parseRandomKey(prefix: string, key: string): string | null {
 
 /** Where a workspace's manifests lie; keys below it sort by epoch, then by sequence number. */
 export function manifestPrefix(workspaceId: WorkspaceId): string {
-  return `manifests/${workspaceId}/`;
+  return `${MANIFESTS_PREFIX}${workspaceId}/`;
 }
 
 /**

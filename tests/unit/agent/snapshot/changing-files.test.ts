@@ -9,7 +9,7 @@ import { hashHex } from '@dumont/agent/snapshot/chunk-codec.ts';
 import { CutWindow } from '@dumont/agent/snapshot/cdc/cut-window.ts';
 import { readFileChunks, readPartChunks, type FileRead, type ReadChunk } from '@dumont/agent/snapshot/file-reader.ts';
 import { readManifest, readSnapshot } from '@dumont/agent/snapshot/manifest-store.ts';
-import { holdSnapshot } from '@dumont/agent/snapshot/snapshotter.ts';
+import { holdSnapshot } from '@dumont/agent/snapshot/loaded-snapshot.ts';
 import { readTree } from '@dumont/agent/snapshot/tree-reader.ts';
 import { loadIgnoreRules } from '@dumont/agent/workspace/ignore.ts';
 import { scanWorkspace } from '@dumont/agent/workspace/scan.ts';
