@@ -7,7 +7,7 @@ import { isDumontError, type ErrorCode } from '@dumont/shared/util/errors.ts';
 const MAX_INPUT_MS = 5_000;
 
 /** How bytes from elsewhere may be refused. */
-const REFUSALS: readonly ErrorCode[] = ['CORRUPT', 'UNSUPPORTED', 'LIMIT'];
+const REFUSALS: ReadonlySet<ErrorCode> = new Set(['CORRUPT', 'UNSUPPORTED', 'LIMIT']);
 
 export interface FuzzOptions {
   readonly inputs: number;
@@ -37,7 +37,7 @@ export async function fuzz(
       if (result instanceof Promise) await result;
       accepted += 1;
     } catch (error) {
-      if (!isDumontError(error) || !REFUSALS.includes(error.code)) {
+      if (!isDumontError(error) || !REFUSALS.has(error.code)) {
         throw new Error(`input ${input} ended with ${String(error)}`, { cause: error });
       }
       refused += 1;

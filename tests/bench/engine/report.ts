@@ -1,11 +1,14 @@
 import { medianOf, type Sample } from './rounds.ts';
 import type { Results, Verdict } from './verdicts.ts';
 
-const COLUMNS = ['', 'MB/s', 'CPU s', 'CPU/GB', 'RSS MB', 'stored MB', 'ratio', '× restic'];
+const COLUMNS = ['', 'MB/s', 'CPU s', 'CPU/GB', 'RSS MB', 'stored MB', 'ratio', 'of restic', '× restic'];
 const NAME_WIDTH = 34;
 const WIDTH = 10;
 
-/** The results as lines for people: medians, with restic's time over each contender's in the last column. Pure. */
+/**
+ * The results as lines for people: medians; the last columns are the stored bytes as a share of restic's, and the speed as a
+ * multiple of restic's. Pure.
+ */
 export function describeResults({ samples, decode, incrementalMs }: Results, verdicts: readonly Verdict[]): string {
   const lines = [row(COLUMNS), ...medians(samples).map((sample) => row(cells(sample, samples)))];
   if (decode !== undefined) {
@@ -43,6 +46,7 @@ function cells(sample: Sample, samples: readonly Sample[]): readonly string[] {
     (peakRssBytes / 1e6).toFixed(0),
     isStoring ? (storedBytes / 1e6).toFixed(1) : '',
     isStoring ? (rawBytes / storedBytes).toFixed(2) : '',
+    isStoring && restic !== undefined ? (storedBytes / restic.storedBytes).toFixed(2) : '',
     restic === undefined ? '' : (restic.wallMs / wallMs).toFixed(2),
   ];
 }

@@ -53,6 +53,8 @@ export interface TrialReport {
   readonly problems: readonly string[];
 }
 
+type Retry = Pick<TrialReport, 'strayPacks' | 'hadStrayIndex' | 'retryNewBytes' | 'changedBytes'>;
+
 /** Lets a child take snapshots until it is killed, then holds the store to what was promised. */
 export async function runTrial(spec: TrialSpec): Promise<TrialReport> {
   await using folder = await makeTempFolder();
@@ -66,9 +68,7 @@ export async function runTrial(spec: TrialSpec): Promise<TrialReport> {
   const life = await live({ seed, isHeavy, steps: STEPS, root, grant, workspaceId, death }, spec.compileCache);
   await using store = await openStore(grant, { clock: systemClock, random });
   const trial = new Trial(store, { spec, root, workspaceId, target: join(folder.path, 'target') });
-  await trial.checkNewest(life.step);
-  const retry = await trial.retry();
-  return { seed, ...life, ...retry, problems: trial.problems };
+  return { seed, ...life, ...(await trial.check(life.step)), problems: trial.problems };
 }
 
 function drawDeath(calls: number, random: Random): NonNullable<TrialOrder['death']> {
@@ -119,8 +119,19 @@ class Trial {
     this.#ground = ground;
   }
 
+  /** Everything that is promised; what throws is a problem too. */
+  async check(finishedStep: number): Promise<Retry> {
+    try {
+      await this.#checkNewest(finishedStep);
+      return await this.#retry();
+    } catch (error) {
+      this.problems.push(String(error));
+      return { strayPacks: 0, hadStrayIndex: false, retryNewBytes: 0, changedBytes: 0 };
+    }
+  }
+
   /** Every manifest is whole, and the newest is the last finished step or the one that was under way. */
-  async checkNewest(finishedStep: number): Promise<void> {
+  async #checkNewest(finishedStep: number): Promise<void> {
     const { spec, workspaceId } = this.#ground;
     const snapshots = await listSnapshots(this.#store, workspaceId);
     const seq = snapshots.at(-1)?.seq ?? 0;
@@ -139,7 +150,7 @@ class Trial {
   }
 
   /** A new process takes a snapshot of what lies there now. */
-  async retry(): Promise<Pick<TrialReport, 'strayPacks' | 'hadStrayIndex' | 'retryNewBytes' | 'changedBytes'>> {
+  async #retry(): Promise<Retry> {
     const { root, workspaceId } = this.#ground;
     const strays = await this.#strays();
     const parts = { store: this.#store, root, workspaceId, clock: systemClock, toolVersion: 'test' };
