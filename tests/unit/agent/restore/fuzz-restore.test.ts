@@ -1,11 +1,10 @@
 import { mkdir, readdir, readFile, rm, symlink, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { expect, test } from 'vitest';
-import { packKey } from '@dumont/shared/format/layout.ts';
+import { PACKS_PREFIX } from '@dumont/shared/format/layout.ts';
 import { isDumontError } from '@dumont/shared/util/errors.ts';
 import { seededRandom } from '@dumont/shared/util/random.ts';
 import { decodeFrames, encodeFrames, hashHex } from '@dumont/agent/snapshot/chunk-codec.ts';
-import { readManifest } from '@dumont/agent/snapshot/manifest-store.ts';
 import { created, openEngine, type Engine } from '../../../world/engine.ts';
 import { fuzz, mutate, mutateJson } from '../../../world/fuzz.ts';
 
