@@ -78,7 +78,7 @@ test(
     const { engine, record, top } = ground;
     const { manifest } = await readManifest(engine.store, record);
     const packs = new Map<string, Uint8Array>();
-    for (const id of manifest.packs) packs.set(packKey(id), await engine.store.get(packKey(id)));
+    for await (const { key } of engine.store.list(PACKS_PREFIX)) packs.set(key, await engine.store.get(key));
     const { accepted, refused } = await fuzz({ inputs: 300, maxAllocatedBytes: BUDGET }, async (input) => {
       for (const [key, bytes] of packs)
         await writeFile(join(engine.storePath, key), mutate(bytes, seededRandom(input)));

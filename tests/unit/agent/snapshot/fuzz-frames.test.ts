@@ -74,9 +74,9 @@ test.each(CODINGS.entries().toArray())(
 
 test('any row of frames unpacks within the bytes allowed or is refused', async () => {
   const packed = await encodeFrames(Buffer.alloc(3 * MIB, 'so many frames '));
-  const { refused } = await fuzz({ inputs: 4_000, maxAllocatedBytes: BUDGET }, async (input) => {
+  const { refused } = await fuzz({ inputs: 1_500, maxAllocatedBytes: BUDGET }, async (input) => {
     const bytes = mutate(packed, seededRandom(input));
     expect((await decodeFrames(bytes, 4 * MIB)).length).toBeLessThanOrEqual(4 * MIB);
   });
-  expect(refused).toBeGreaterThan(1_000);
+  expect(refused).toBeGreaterThan(400);
 });

@@ -9,7 +9,7 @@ import {
   parseSessionKey,
   sessionKey,
 } from '@dumont/shared/format/layout.ts';
-import { parseFrame, writeFrame } from '@dumont/shared/format/lz4-frame.ts';
+import { joinFrame, parseFrame } from '@dumont/shared/format/lz4-frame.ts';
 import {
   CODECS,
   decodePackIndex,
@@ -25,7 +25,12 @@ const MIB = 1_048_576;
 const BUDGET = MIB;
 
 test('any bytes are a frame whose parts lie inside them, or refused', async () => {
-  const frames = [writeFrame(Buffer.alloc(300, 'frame'), null), writeFrame(Buffer.alloc(90_000), Buffer.alloc(360, 7))];
+  const stored = { bytes: Buffer.alloc(300, 'frame'), stored: true };
+  const packed = { bytes: Buffer.alloc(360, 7), stored: false };
+  const frames = [
+    joinFrame({ contentLength: 300, contentChecksum: 1, blocks: [stored] }),
+    joinFrame({ contentLength: 90_000, contentChecksum: 1, blocks: [packed, stored, packed] }),
+  ];
   const { accepted, refused } = await fuzz({ inputs: 40_000, maxAllocatedBytes: BUDGET }, (input) => {
     const random = seededRandom(input);
     const bytes = input % 8 === 0 ? randomBytes(200, random) : mutate(frames[input % 2] ?? Buffer.alloc(0), random);
