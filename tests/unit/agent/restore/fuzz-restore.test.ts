@@ -76,7 +76,6 @@ test(
   async () => {
     await using ground = await openGround();
     const { engine, record, top } = ground;
-    const { manifest } = await readManifest(engine.store, record);
     const packs = new Map<string, Uint8Array>();
     for await (const { key } of engine.store.list(PACKS_PREFIX)) packs.set(key, await engine.store.get(key));
     const { accepted, refused } = await fuzz({ inputs: 300, maxAllocatedBytes: BUDGET }, async (input) => {
