@@ -20,9 +20,9 @@ export function makeCorpora(lengthBytes: number): readonly Corpus[] {
 
 const TENSOR_VALUES = 1_000_000;
 
-/** Gaussian weights in one of the types checkpoints hold. */
-export function weights(lengthBytes: number, type: 'bf16' | 'fp16' | 'fp32'): Buffer {
-  const next = random32(1);
+/** Gaussian weights in one of the types checkpoints hold; others for another seed. */
+export function weights(lengthBytes: number, type: 'bf16' | 'fp16' | 'fp32', seed = 1): Buffer {
+  const next = random32(seed);
   const values = lengthBytes / (type === 'fp32' ? 4 : 2);
   const bytes = Buffer.alloc(lengthBytes);
   let sigma = 0;

@@ -1,12 +1,12 @@
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterAll, describe, inject } from 'vitest';
+import { afterAll, beforeAll, describe, inject } from 'vitest';
 import type { Database } from '@dumont/control-plane/store/database.ts';
 import { migrate } from '@dumont/control-plane/store/migrate.ts';
 import { openPglite } from '@dumont/control-plane/store/pglite.ts';
 import { openPostgres } from '@dumont/control-plane/store/postgres.ts';
-import { assert } from '@dumont/shared/util/assert.ts';
+import { assert, must } from '@dumont/shared/util/assert.ts';
 
 /** An empty database of one test. */
 export interface TestDatabase extends AsyncDisposable {
@@ -27,6 +27,8 @@ export interface DatabaseUnderTest {
 export function onEachDatabase(suite: (database: DatabaseUnderTest) => void): void {
   describe('on PGlite', () => {
     const engines = new PgliteEngines();
+    // In a hook's time: on a busy machine the start alone takes longer than a test may.
+    beforeAll(() => engines.start());
     afterAll(() => engines[Symbol.asyncDispose]());
     suite({ flavour: 'pglite', open: (options = { migrated: true }) => engines.open(options) });
   });
@@ -74,12 +76,15 @@ class PgliteEngines implements AsyncDisposable {
   #engine: Database | undefined;
   #isLent = false;
 
+  async start(): Promise<void> {
+    this.#directory = await mkdtemp(join(tmpdir(), 'dumont-pglite-'));
+    this.#engine = await openPglite(this.#directory);
+  }
+
   async open(options: { readonly migrated: boolean }): Promise<TestDatabase> {
     assert(!this.#isLent, 'one PGlite at a time: dispose the other first');
     this.#isLent = true;
-    this.#directory ??= await mkdtemp(join(tmpdir(), 'dumont-pglite-'));
-    this.#engine ??= await openPglite(this.#directory);
-    const engine = this.#engine;
+    const engine = must(this.#engine, 'the engine was started');
     await engine.query('drop schema public cascade');
     await engine.query('create schema public');
     if (options.migrated) await migrate(engine);

@@ -37,9 +37,14 @@ export class KnownLocations implements KnownChunks {
     return this.#sound(chunkId) ?? this.#book.locate(chunkId);
   }
 
-  /** False when a stored segment, or a chunk it names, lies in a pack to avoid. */
-  isSound({ stored }: HeldSegment): boolean {
-    if (stored === null || this.#avoid.size === 0) return true;
+  /** The segments, those to be stored again that lie in a pack to avoid or name one. */
+  soundOnly(segments: readonly HeldSegment[]): readonly HeldSegment[] {
+    if (this.#avoid.size === 0) return segments;
+    return segments.map((segment) => (this.#isSound(segment) ? segment : withoutPlace(segment)));
+  }
+
+  #isSound({ stored }: HeldSegment): boolean {
+    if (stored === null) return true;
     return stored.chunkIds.every((id) => this.has(id)) && !stored.packs.some((packId) => this.#avoid.has(packId));
   }
 
@@ -55,4 +60,8 @@ export class KnownLocations implements KnownChunks {
     if (at === undefined || this.#avoid.has(at.packId)) return false;
     return at.baseId === undefined || this.#sound(at.baseId) !== undefined;
   }
+}
+
+function withoutPlace(segment: HeldSegment): HeldSegment {
+  return { ...segment, stored: null };
 }

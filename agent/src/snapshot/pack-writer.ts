@@ -36,6 +36,7 @@ export class PackWriter implements AsyncDisposable {
   readonly #waiting: PromiseWithResolvers<ArrayBuffer>[] = [];
   #bufferCount = 0;
   #failure: { readonly error: unknown } | undefined;
+  readonly #storedPacks = new Set<string>();
   #storedBytes = 0;
 
   constructor(options: PackWriterOptions) {
@@ -47,6 +48,11 @@ export class PackWriter implements AsyncDisposable {
   /** Bytes of the packs stored. */
   get storedBytes(): number {
     return this.#storedBytes;
+  }
+
+  /** Ids of the packs stored. */
+  get storedPacks(): ReadonlySet<string> {
+    return this.#storedPacks;
   }
 
   /** A buffer of {@link PACK_BUFFER_BYTES} to fill, in the order of asking. Rejects with what an upload threw. */
@@ -72,6 +78,7 @@ export class PackWriter implements AsyncDisposable {
       .then(
         () => {
           this.#storedBytes += length;
+          this.#storedPacks.add(packId);
           onPackStored?.(packId, entries);
           this.#giveBack(buffer);
         },

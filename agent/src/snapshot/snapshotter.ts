@@ -18,7 +18,7 @@ import { scanChanges, type ChangeScan } from './changed-paths.ts';
 import { ChunkBook } from './chunk-book.ts';
 import { DeltaBases } from './delta-bases.ts';
 import { isSameTime } from './draft.ts';
-import { HeldSnapshot, STATE_FIELDS, type HeldTree } from './held-snapshot.ts';
+import { HeldSnapshot, STATE_FIELDS, type HeldSegment, type HeldTree } from './held-snapshot.ts';
 import { KnownLocations } from './known-locations.ts';
 import { chunkIdsOf, holdSnapshot, idsOf, packsOf, type LoadedSnapshot } from './loaded-snapshot.ts';
 import { isSameTree, mergeChanges, mergeScan } from './merge.ts';
@@ -101,6 +101,26 @@ export type SnapshotOutcome =
 
 type Unsound = Exclude<Soundness, { kind: 'sound' }>;
 
+/** A snapshot of which only segments and manifest are missing. */
+interface Work {
+  readonly snapshotId: SnapshotId;
+  readonly session: WriterSession;
+  readonly store: ObjectStore;
+  readonly parent: LoadedSnapshot | null;
+  readonly priority: readonly string[];
+  readonly tree: TreeRead;
+  readonly segments: readonly HeldSegment[];
+  readonly moments: {
+    readonly startedAtMs: number;
+    readonly begunMs: number;
+    readonly scannedMs: number;
+    readonly readMs: number;
+  };
+  readonly pipeline: WritePipeline;
+  readonly index: IndexWriter;
+  readonly locate: (chunkId: string) => ChunkLocation | undefined;
+}
+
 /**
  * Makes snapshots of one folder. It uploads packs, then the manifest, and commits nothing: until its caller makes the
  * record the workspace's head, nothing refers to what was uploaded. Not reentrant: one `create` at a time.
@@ -164,19 +184,9 @@ export class Snapshotter {
     const parentKey = options.parent?.manifestKey ?? null;
     const leftovers = isFresh ? await loadLeftovers(store, session, { parentKey, signal }) : null;
     const known = new KnownLocations(this.#book, leftovers, avoid);
-    const newPacks = new Set<string>();
     await using index = new IndexWriter(store, { signal });
-    await using pipeline = new WritePipeline({
-      store,
-      coding: this.#coding,
-      known,
-      clock,
-      onPackStored: (packId, entries) => {
-        newPacks.add(packId);
-        index.onPackStored(packId, entries);
-      },
-      signal,
-    });
+    const { onPackStored } = index;
+    await using pipeline = new WritePipeline({ store, coding: this.#coding, known, clock, onPackStored, signal });
     const locate = (chunkId: string) => pipeline.locate(chunkId) ?? known.locate(chunkId);
     const tree = await readTree({
       root,
@@ -190,10 +200,8 @@ export class Snapshotter {
       onProgress: options.onProgress,
     });
     throwIfAborted(signal);
-    const { newBytes, newChunkCount } = pipeline;
-    const readMs = clock.monotonicMs();
+    const moments = { startedAtMs, begunMs, scannedMs, readMs: clock.monotonicMs() };
 
-    const { tornPaths, skipped } = tree;
     const segments =
       'dropped' in scan && parent !== null
         ? mergeChanges(parent.held, scan, tree)
@@ -201,22 +209,32 @@ export class Snapshotter {
     if (parent !== null && isSameTree(segments, parent.held) && isSamePatterns(priority, parent.priority)) {
       const ref = must(options.parent, 'there is a parent');
       await this.#settle(ref, { ...parent, held: new HeldSnapshot(segments) }, tree);
-      return { kind: 'unchanged', tornPaths, skipped };
+      return { kind: 'unchanged', tornPaths: tree.tornPaths, skipped: tree.skipped };
     }
-    const sound = segments.map((segment) => (known.isSound(segment) ? segment : { ...segment, stored: null }));
-    const held = new HeldSnapshot(await storeSegments(sound, { pipeline, locate }));
+    return this.#conclude(options, {
+      ...{ snapshotId, session, store, parent, priority, tree, moments, pipeline, index, locate },
+      segments: known.soundOnly(segments),
+    });
+  }
+
+  /** Stores what is left of a snapshot, the manifest last. */
+  async #conclude(options: CreateOptions, work: Work): Promise<SnapshotOutcome | { readonly unsound: Unsound }> {
+    const { snapshotId, session, store, parent, priority, tree, moments, pipeline, index, locate } = work;
+    const { signal } = options;
+    const { newBytes, newChunkCount } = pipeline;
+    const held = new HeldSnapshot(await storeSegments(work.segments, { pipeline, locate }));
     await pipeline.finish();
     await index.finish();
     throwIfAborted(signal);
-
+    const { startedAtMs } = moments;
     const seq = Math.max(parent?.seq ?? 0, this.#lastSeq) + 1;
     const facts = { snapshotId, startedAtMs, seq, priority, ...describeSegments(held, locate) };
     const manifest = this.#rootOf(options, facts);
     const packs = packsOf(manifest.packs, held);
     const soundness = await session.check({
       packIds: packs,
-      manifestKeys: parentKey === null ? [] : [parentKey],
-      vouched: [newPacks, parent?.packs ?? newPacks],
+      manifestKeys: options.parent === null ? [] : [options.parent.manifestKey],
+      vouched: [pipeline.storedPacks, ...(parent === null ? [] : [parent.packs])],
     });
     if (soundness.kind !== 'sound') return { unsound: soundness };
     const { secrets } = this.#coding;
@@ -224,23 +242,23 @@ export class Snapshotter {
     this.#lastSeq = seq;
     this.#learn(held, locate);
     await this.#settle(ref, { held, seq, priority, packs }, tree);
-    const endedMs = clock.monotonicMs();
-    const { counts } = manifest;
+    const endedMs = this.#options.clock.monotonicMs();
+    const { tornPaths, skipped } = tree;
     const record: SnapshotRecord = {
       ...ref,
       parentId: options.parent?.snapshotId ?? null,
       startedAtMs,
-      createMs: endedMs - begunMs,
-      fileCount: counts.files,
-      totalBytes: counts.bytes,
+      createMs: endedMs - moments.begunMs,
+      fileCount: manifest.counts.files,
+      totalBytes: manifest.counts.bytes,
       newBytes,
       storedBytes: pipeline.storedBytes + storedBytes,
       tornPaths: tornPaths.slice(0, MAX_TORN_LISTED).map((path) => path.slice(0, MAX_TORN_PATH_LENGTH)),
     };
     const stats: SnapshotStats = {
-      scanMs: scannedMs - begunMs,
-      readMs: readMs - scannedMs,
-      manifestMs: endedMs - readMs,
+      scanMs: moments.scannedMs - moments.begunMs,
+      readMs: moments.readMs - moments.scannedMs,
+      manifestMs: endedMs - moments.readMs,
       chunkCount: countChunks(held),
       newChunkCount,
     };

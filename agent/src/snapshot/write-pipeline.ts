@@ -104,6 +104,11 @@ export class WritePipeline implements AsyncDisposable {
     return this.#located.size;
   }
 
+  /** Ids of the packs stored. */
+  get storedPacks(): ReadonlySet<string> {
+    return this.#packs.storedPacks;
+  }
+
   /** Bytes of the packs stored. */
   get storedBytes(): number {
     return this.#packs.storedBytes;

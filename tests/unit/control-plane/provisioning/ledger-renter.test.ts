@@ -9,22 +9,24 @@ onEachDatabase((database) => {
   test('an order is in the books before the provider hears of it, and bills from its answer on', async () => {
     await using opened = await database.open();
     const world = await LedgerWorld.make(opened.db);
-    let duringCreate: unknown;
-    world.provider.duringCreate = async () => {
-      duringCreate = (await listLedger(world.db, { includeGone: false, limit: 10 }))[0];
-      world.clock.skip(1_000);
-    };
+    const answer = Promise.withResolvers<void>();
+    world.provider.gate = answer.promise;
     const requestedAtMs = world.clock.nowMs();
-    const instanceId = await world.rent();
+    const renting = world.rent();
+    await expect.poll(() => world.provider.orders.length).toBe(1);
+    const [underWay] = await listLedger(world.db, { includeGone: false, limit: 10 });
+    world.clock.skip(1_000);
+    answer.resolve();
+    const instanceId = await renting;
     const label = `${LABEL_PREFIX}${instanceId}`;
-    expect(duringCreate).toMatchObject({ instanceId, label, providerRef: null, rentedAtMs: null });
+    expect(underWay).toMatchObject({ instanceId, label, providerRef: null, rentedAtMs: null });
     expect(await world.ledger(instanceId)).toMatchObject({
       requestedAtMs,
       rentedAtMs: requestedAtMs + 1_000,
-      providerRef: 'ref-1',
+      providerRef: 'machine-1',
       goneAtMs: null,
     });
-    expect(await world.instance(instanceId)).toMatchObject({ state: 'booting', providerRef: 'ref-1' });
+    expect(await world.instance(instanceId)).toMatchObject({ state: 'booting', providerRef: 'machine-1' });
     expect(await world.events()).toEqual(['machine.requested', 'machine.rented']);
   });
 
@@ -45,41 +47,39 @@ onEachDatabase((database) => {
   test.each(['refused', 'offer-gone'] as const)('an order that is %s closes its row at once', async (fate) => {
     await using opened = await database.open();
     const world = await LedgerWorld.make(opened.db);
-    world.provider.fate = fate;
-    expect((await world.renter.rent(world.provider.offer, world.signal)).kind).toBe(fate);
+    world.provider.fates.push(fate);
+    expect((await world.renter.rent(world.offer, world.signal)).kind).toBe(fate);
     expect(await world.ledger(world.ordered)).toMatchObject({ goneAtMs: world.clock.nowMs(), rentedAtMs: null });
     expect((await world.instance(world.ordered)).state).toBe('gone');
     expect(await world.sweep()).toBe(0);
     expect(world.provider.destroyed).toEqual([]);
   });
 
-  test.each(['throws with a machine', 'throws without a machine'] as const)(
-    'an order that %s is asked back, and closed when the machine is proven gone',
-    async (fate) => {
-      await using opened = await database.open();
-      const world = await LedgerWorld.make(opened.db);
-      world.provider.fate = fate;
-      const outcome = await world.renter.rent(world.provider.offer, world.signal);
-      expect(outcome).toEqual({ kind: 'refused', reason: 'the answer got lost' });
-      expect(world.releaseCount).toBe(1);
-      expect((await world.instance(world.ordered)).state).toBe('releasing');
-      expect(await world.sweep(1)).toBe(1);
-      expect(await world.sweep(2)).toBe(0);
-      expect(world.provider.machines.size).toBe(0);
-      expect(world.gone).toEqual([world.ordered]);
-    },
-  );
+  test.each([
+    ['whose answer is lost', 'lost-answer', 'the answer was lost'],
+    ['that fails', 'throws', 'no answer to the order'],
+  ] as const)('an order %s is asked back, and closed when the machine is proven gone', async (_, fate, reason) => {
+    await using opened = await database.open();
+    const world = await LedgerWorld.make(opened.db);
+    world.provider.fates.push(fate);
+    const outcome = await world.renter.rent(world.offer, world.signal);
+    expect(outcome).toEqual({ kind: 'refused', reason });
+    expect(world.releaseCount).toBe(1);
+    expect((await world.instance(world.ordered)).state).toBe('releasing');
+    expect(await world.sweep(1)).toBe(1);
+    expect(await world.sweep(2)).toBe(0);
+    expect(world.provider.machines.size).toBe(0);
+    expect(world.gone).toEqual([world.ordered]);
+  });
 
   test('after a crash in the middle of an order the machine is found by its label and adopted', async () => {
     await using opened = await database.open();
     const world = await LedgerWorld.make(opened.db);
     // The process dies while the order is under way: nothing after this is written.
-    world.provider.duringCreate = () => {
-      world.provider.put('ref-lost', must(world.provider.orders.at(-1), 'it was ordered').label);
-      return new Promise(() => {});
-    };
-    void world.renter.rent(world.provider.offer, world.signal);
+    world.provider.gate = new Promise(() => {});
+    void world.renter.rent(world.offer, world.signal);
     await expect.poll(() => world.provider.orders.length).toBe(1);
+    world.provider.place('ref-lost', must(world.provider.orders.at(-1), 'it was ordered').label);
     expect((await world.ledger(world.ordered)).providerRef).toBeNull();
 
     expect(await world.renter.adopt(world.signal)).toEqual([world.ordered]);
@@ -91,8 +91,8 @@ onEachDatabase((database) => {
   test('after a crash before the provider heard the order it is given back, not adopted', async () => {
     await using opened = await database.open();
     const world = await LedgerWorld.make(opened.db);
-    world.provider.duringCreate = () => new Promise(() => {});
-    void world.renter.rent(world.provider.offer, world.signal);
+    world.provider.gate = new Promise(() => {});
+    void world.renter.rent(world.offer, world.signal);
     await expect.poll(() => world.provider.orders.length).toBe(1);
     expect(await world.renter.adopt(world.signal)).toEqual([]);
     expect((await world.instance(world.ordered)).state).toBe('releasing');
@@ -120,7 +120,8 @@ onEachDatabase((database) => {
     const [good, bad] = [await world.rent(), await world.rent()];
     world.connected.add(good);
     expect(await world.renter.waitReady(good, world.signal)).toEqual({ kind: 'ready' });
-    must(world.provider.machines.get('ref-2'), 'it was created').status = 'failed';
+    const machine = must(world.provider.machines.get('machine-2'), 'it was created');
+    world.provider.machines.set('machine-2', { ...machine, status: 'failed' });
     const waiting = world.renter.waitReady(bad, world.signal);
     let isOver = false;
     void waiting.then(() => (isOver = true));

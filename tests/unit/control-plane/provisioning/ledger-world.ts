@@ -8,19 +8,20 @@ import { insertOperation, saveProgress } from '@dumont/control-plane/store/opera
 import { insertWorkspace } from '@dumont/control-plane/store/workspaces.ts';
 import type { InstanceId, OperationId, WorkspaceId } from '@dumont/shared/model/ids.ts';
 import { newId } from '@dumont/shared/model/ids.ts';
+import type { Offer } from '@dumont/shared/model/offer.ts';
 import { workspacePolicySchema } from '@dumont/shared/model/policy.ts';
 import { createLogger } from '@dumont/shared/node/logger.ts';
 import { must } from '@dumont/shared/util/assert.ts';
 import { ManualClock } from '../../../world/manual-clock.ts';
-import { ScriptedProvider } from './scripted-provider.ts';
+import { MemoryProvider } from '../../../world/memory-provider.ts';
 
 const BUSY_PERIOD_MS = 500;
 const IDLE_PERIOD_MS = 15_000;
 export const LABEL_PREFIX = 'dumont-test-';
 
-/** A renter and a sweeper over a real database and a scripted provider, with a clock that moves when told. */
+/** A renter and a sweeper over a real database and a market in memory, with a clock that moves when told. */
 export class LedgerWorld {
-  readonly provider = new ScriptedProvider();
+  readonly provider = new MemoryProvider();
   readonly clock = new ManualClock();
   readonly db: Database;
   readonly workspaceId: WorkspaceId = newId('workspace');
@@ -71,13 +72,18 @@ export class LedgerWorld {
     return world;
   }
 
+  /** The first of the market. */
+  get offer(): Offer {
+    return must(this.provider.offers[0], 'the market has offers');
+  }
+
   get signal(): AbortSignal {
     return new AbortController().signal;
   }
 
   /** Orders the first offer. @returns the machine, which must have been rented */
   async rent(): Promise<InstanceId> {
-    const outcome = await this.renter.rent(this.provider.offer, this.signal);
+    const outcome = await this.renter.rent(this.offer, this.signal);
     if (outcome.kind !== 'rented') throw new Error(`expected a machine, got ${outcome.kind}`);
     return outcome.instanceId;
   }
