@@ -211,10 +211,10 @@ export class Snapshotter {
       await this.#settle(ref, { ...parent, held: new HeldSnapshot(segments) }, tree);
       return { kind: 'unchanged', tornPaths: tree.tornPaths, skipped: tree.skipped };
     }
-    return this.#conclude(options, {
-      ...{ snapshotId, session, store, parent, priority, tree, moments, pipeline, index, locate },
-      segments: known.soundOnly(segments),
-    });
+    const stored = known.soundOnly(segments);
+    const work = { snapshotId, session, store, parent, priority, tree, moments, pipeline, index, locate };
+    // Awaited here: what this call owns must last until it ends.
+    return await this.#conclude(options, { ...work, segments: stored });
   }
 
   /** Stores what is left of a snapshot, the manifest last. */

@@ -5,6 +5,7 @@ import type { GetOptions } from '@dumont/agent/storage/object-store.ts';
 import { FileStore } from '@dumont/agent/storage/file-store.ts';
 import { orderEntries } from '@dumont/agent/restore/select.ts';
 import type { Entry } from '@dumont/shared/format/manifest.ts';
+import { readSnapshot } from '@dumont/agent/snapshot/manifest-store.ts';
 import { created, openEngine, type Engine } from '../../../world/engine.ts';
 import { random32 } from '../../../world/random32.ts';
 import { differences, makeTree, seeTree } from '../../../world/tree.ts';
@@ -103,7 +104,7 @@ test('a second restore with the same cache fetches nothing, and damage in the ca
   const dir = join(engine.target, '../cache');
   const cache = { dir, maxBytes: 1024 * MIB };
   const into = (name: string) => engine.restore(record, { cache, target: join(engine.target, name) });
-  const manifestBytes = (await engine.store.get(record.manifestKey)).length;
+  const { storedBytes: manifestBytes } = await readSnapshot(engine.store, record);
   const first = await into('1');
   expect(first).toMatchObject({ bytesFromCache: 0 });
   const second = await into('2');

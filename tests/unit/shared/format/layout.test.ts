@@ -33,7 +33,7 @@ test('manifest keys sort by epoch, then by sequence number', () => {
   );
 });
 
-test('nothing that is not a hash becomes a pack key', () => {
-  expect(() => packKey('../../etc/passwd')).toThrow('64 hexadecimal digits');
+test('nothing that is not an id becomes a pack key', () => {
+  expect(() => packKey('../../etc/passwd')).toThrow('32 hexadecimal digits');
   expect(parseManifestKey('manifests/ws_x/1-2-3-4')).toBeNull();
 });
