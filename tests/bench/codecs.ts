@@ -12,7 +12,6 @@ import {
   type CodingOptions,
   type EncodedChunk,
 } from '@dumont/agent/snapshot/planes/chunk-coder.ts';
-import { CodecPool } from '@dumont/agent/workers/codec-pool.ts';
 import { makeCorpora, trainedOn } from '../world/corpora.ts';
 
 /**
@@ -22,8 +21,6 @@ import { makeCorpora, trainedOn } from '../world/corpora.ts';
  */
 const CHUNK_BYTES = 1024 * 1024;
 const PASSES = 5;
-/** As many chunks under way at once as the engine has readers. */
-const IN_FLIGHT = 8;
 
 interface Measured {
   readonly encodeMbps: number;
@@ -53,18 +50,6 @@ async function measure(bytes: Buffer, contender: Contender): Promise<Measured> {
   const storedBytes = coded.reduce((sum, { frame }) => sum + frame.length, 0);
   const mbps = (ms: number) => bytes.length / ms / 1_000;
   return { encodeMbps: mbps(encodeMs), decodeMbps: mbps(decodeMs), ratio: bytes.length / storedBytes };
-}
-
-/** Applies `work` to every item, a few at a time, results in order. */
-async function mapBounded<Item, Result>(items: readonly Item[], work: (item: Item, index: number) => Promise<Result>) {
-  const results: Result[] = [];
-  const entries = items.entries();
-  await Promise.all(
-    Array.from({ length: IN_FLIGHT }, async () => {
-      for (const [index, item] of entries) results[index] = await work(item, index);
-    }),
-  );
-  return results;
 }
 
 /** LZ4 blocks in the kernel's memory, copied into and out of it as a coder does. */
@@ -111,17 +96,6 @@ function chosenHere(effort: CodingOptions['effort'], { ids, hintAt }: Known): Co
   };
 }
 
-function chosenInPool(pool: CodecPool, { ids }: Known): Contender {
-  return {
-    encode: (chunks) => mapBounded(chunks, (raw) => pool.encode(raw)),
-    decode: async (coded, chunks) => {
-      await mapBounded(coded, ({ frame, codec }, index) =>
-        pool.decode(frame, { chunkId: ids[index] ?? '', codec, rawLength: chunks[index]?.length ?? 0 }),
-      );
-    },
-  };
-}
-
 function print(name: string, contender: string, { encodeMbps, decodeMbps, ratio }: Measured): void {
   const numbers = [encodeMbps, decodeMbps].map((value) => value.toFixed(0).padStart(7)).join(' ');
   process.stdout.write(`${name.padEnd(16)} ${contender.padEnd(22)} ${numbers} ${ratio.toFixed(3).padStart(8)}\n`);
@@ -163,8 +137,6 @@ for (const { name, bytes } of [...makeCorpora(mebibytes * CHUNK_BYTES), ...files
   print(name, 'LZ4 blocks (kernel)', await measure(bytes, kernelLz4()));
   print(name, 'fast, this thread', await measure(bytes, chosenHere('fast', known)));
   print(name, 'small, this thread', await measure(bytes, chosenHere('small', known)));
-  await using pool = new CodecPool({ secrets: null, effort: 'fast', warmUpBytes: 0 });
-  print(name, 'fast, pool', await measure(bytes, chosenInPool(pool, known)));
 }
 for (const step of [1e-2, 1e-3, 1e-4]) {
   const [base, bytes] = trainedOn((mebibytes * CHUNK_BYTES) / 2, step);
