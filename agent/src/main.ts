@@ -6,9 +6,6 @@ import { DumontError } from '@dumont/shared/util/errors.ts';
 import { cacheFolder } from './host/cache-folder.ts';
 import { AGENT_VERSION } from './version.ts';
 
-// Compiling what is imported takes most of the time of a short command. Without a writable folder nothing is kept.
-enableCompileCache(join(cacheFolder(process.env), 'compile'));
-
 await runMain((signal) => main(process.argv.slice(2), signal));
 
 async function main(argv: readonly string[], signal: AbortSignal): Promise<number> {
@@ -21,7 +18,9 @@ async function main(argv: readonly string[], signal: AbortSignal): Promise<numbe
     process.stdout.write(await helpText());
     return 0;
   }
-  // Imported here and not above, so that the cache serves them.
+  // Compiling what is imported takes most of the time of a short command; an agent that stays leaves no files in a home.
+  // Imports come after it, so that the cache serves them. Without a writable folder nothing is kept.
+  if (command !== 'run') enableCompileCache(join(cacheFolder(process.env), 'compile'));
   const { runStandalone, STANDALONE_COMMANDS } = await import('./commands/run.ts');
   if (STANDALONE_COMMANDS.has(command)) {
     const { stdout, stderr } = process;

@@ -71,9 +71,3 @@ test('most children die, and some between the packs and the manifest', () => {
   expect(killed.length).toBeGreaterThan(0.8 * TRIALS);
   expect(killed.filter(({ strayPacks }) => strayPacks > 0).length).toBeGreaterThan(0.05 * TRIALS);
 });
-
-test('where an index tells of packs that no manifest names, the next writer does not upload them again', () => {
-  const continued = reports.filter(({ hadStrayIndex }) => hadStrayIndex);
-  expect(continued.length).toBeGreaterThan(0);
-  for (const { retryNewBytes, changedBytes } of continued) expect(retryNewBytes).toBeLessThan(changedBytes);
-});

@@ -6,8 +6,10 @@ import { secretsFor } from '../secrets/key-ring.ts';
 import { findLatest } from '../snapshot/catalogue.ts';
 import { hashHex } from '../snapshot/chunk-codec.ts';
 import { StatCache } from '../snapshot/stat-cache.ts';
+import { linkEffort } from '../snapshot/planes/effort.ts';
 import { Snapshotter, type SnapshotOutcome } from '../snapshot/snapshotter.ts';
 import { grantFromUrl } from '../storage/store-url.ts';
+import type { ParsedArguments } from './arguments.ts';
 import { LIMIT_FLAGS, limitsOf } from './byte-rate.ts';
 import { cacheFolder } from '../host/cache-folder.ts';
 import {
@@ -39,6 +41,10 @@ export const snapshotCommand: Command = {
     summary: 'Takes a snapshot of a folder; only what changed since the last one is uploaded.',
     flags: {
       to: { value: 'store', required: true, help: STORE_HELP },
+      effort: {
+        value: 'fast|small|auto',
+        help: 'small stores fewer bytes and takes more time (Zstandard beside LZ4); auto: fast into a folder, else by the link.',
+      },
       ...LIMIT_FLAGS,
       workspace: WORKSPACE_FLAG,
       'password-file': PASSWORD_FILE_FLAG,
@@ -49,9 +55,12 @@ export const snapshotCommand: Command = {
   },
   async run(args, { clock, progress, signal }) {
     const workspaceId = workspaceOf(args);
+    const effortFlag = effortOf(args);
     const root = await openFolder(args.positionals[0] ?? '');
     await refuseStoreInside(root, args.required('to'));
     await using store = await openNamedStore(args.required('to'), limitsOf(args));
+    const grant = grantFromUrl(args.required('to'), process.env);
+    const effort = effortFlag === 'auto' ? linkEffort(grant, store.throughput()) : effortFlag;
     const begunMs = clock.monotonicMs();
     const create = { createdAtMs: clock.nowMs(), label: FIRST_KEY_LABEL };
     const ring = await openRingOf(args, store, { create, signal });
@@ -64,7 +73,7 @@ export const snapshotCommand: Command = {
       clock,
       toolVersion: TOOL_VERSION,
       statCache: args.isSet('no-cache') ? undefined : openStatCache(root, args.required('to'), workspaceId),
-      coding: { secrets: await secretsFor(ring, store, parent, { signal }), effort: 'fast' },
+      coding: { secrets: await secretsFor(ring, store, parent, { signal }), effort },
     });
     const outcome = await snapshotter.create({
       epoch: STANDALONE_EPOCH,
@@ -92,6 +101,13 @@ export const snapshotCommand: Command = {
 function openStatCache(root: string, store: string, workspaceId: string): StatCache {
   const name = hashHex(Buffer.from(JSON.stringify([root, store, workspaceId])));
   return new StatCache(join(cacheFolder(process.env), 'stat', name));
+}
+
+/** @throws {DumontError} USAGE */
+function effortOf(args: ParsedArguments): 'fast' | 'small' | 'auto' {
+  const text = args.text('effort') ?? 'auto';
+  if (text === 'fast' || text === 'small' || text === 'auto') return text;
+  throw new DumontError('USAGE', `--effort ${JSON.stringify(text)} is not fast, small or auto`, { field: 'effort' });
 }
 
 async function openFolder(dir: string): Promise<string> {

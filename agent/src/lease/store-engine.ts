@@ -5,6 +5,7 @@ import type { Random } from '@dumont/shared/util/random.ts';
 import { restoreSnapshot } from '../restore/restorer.ts';
 import { RingKeeper } from '../secrets/ring-keeper.ts';
 import type { StoreSecrets } from '../snapshot/seal.ts';
+import { linkEffort } from '../snapshot/planes/effort.ts';
 import { Snapshotter } from '../snapshot/snapshotter.ts';
 import { StatCache } from '../snapshot/stat-cache.ts';
 import { openStore } from '../storage/open-store.ts';
@@ -49,7 +50,7 @@ export function storeEngine(options: StoreEngineOptions): OpenEngine {
       ignoreRules: () => loadIgnoreRules(root),
       create: async (request) => {
         const secrets = await keys.secretsFor(request.parent, { signal: request.signal });
-        return snapshotterFor(secrets).create(request);
+        return snapshotterFor(secrets).create({ ...request, effort: linkEffort(storage, store.throughput()) });
       },
       restore: async (request) => {
         const { snapshot, signal } = request;

@@ -72,6 +72,8 @@ export interface CreateOptions {
    * of the folder when absent. Only a help: where it may not suffice, everything is looked at.
    */
   readonly changed?: DirtyMark['paths'] | undefined;
+  /** Of coding this snapshot's new chunks, when not that of the options. */
+  readonly effort?: CodingOptions['effort'] | undefined;
   /** Called for every file; throttling is the caller's. */
   readonly onProgress?: ((progress: TreeProgress) => void) | undefined;
   readonly signal?: AbortSignal | undefined;
@@ -186,7 +188,8 @@ export class Snapshotter {
     const known = new KnownLocations(this.#book, leftovers, avoid);
     await using index = new IndexWriter(store, { signal });
     const { onPackStored } = index;
-    await using pipeline = new WritePipeline({ store, coding: this.#coding, known, clock, onPackStored, signal });
+    const coding = { ...this.#coding, effort: options.effort ?? this.#coding.effort };
+    await using pipeline = new WritePipeline({ store, coding, known, clock, onPackStored, signal });
     const locate = (chunkId: string) => pipeline.locate(chunkId) ?? known.locate(chunkId);
     const tree = await readTree({
       root,

@@ -176,7 +176,7 @@ class TreeReader {
     let waiting = toRead;
     while (waiting.length > 0) {
       const vanished: InodeToRead[] = [];
-      await this.#options.pipeline.readFiles(waiting, ({ links }, read) => {
+      const onRead = ({ links }: InodeToRead, read: FileRead) => {
         const others = links.slice(1);
         if (read.kind === 'vanished' && others.length > 0) {
           vanished.push(this.#toRead(others));
@@ -184,11 +184,19 @@ class TreeReader {
         }
         if (read.kind !== 'vanished') this.#addRead(links, read);
         this.#progress.doneFiles += 1;
-        this.#progress.doneBytes += Number(this.#scan(links[0]).size);
-        this.#options.onProgress?.({ ...this.#progress });
-      });
+        this.#report(0);
+      };
+      await this.#options.pipeline.readFiles(waiting, onRead, (byteCount) => this.#report(byteCount));
       waiting = vanished;
     }
+  }
+
+  /** What is read twice, or turns out shorter, must not make progress go past its end or stop before. */
+  #report(byteCount: number): void {
+    const progress = this.#progress;
+    const isOver = progress.doneFiles === progress.totalFiles;
+    progress.doneBytes = isOver ? progress.totalBytes : Math.min(progress.totalBytes, progress.doneBytes + byteCount);
+    this.#options.onProgress?.({ ...progress });
   }
 
   #toRead(links: readonly number[]): InodeToRead {

@@ -44,8 +44,6 @@ export interface WritePipelineOptions {
   readonly clock: Clock;
   /** Called when a pack is stored for good. */
   readonly onPackStored?: ((packId: string, entries: readonly PackIndexEntry[]) => void) | undefined;
-  /** Called while files are read, with the bytes since the last call; what is read again counts again. */
-  readonly onBytesRead?: ((byteCount: number) => void) | undefined;
   /** What packs and threads may take, about; 176 MiB when absent. A few buffers are always allowed. */
   readonly memoryBytes?: number | undefined;
   /** Threads at most; 0 to do everything here. As many as there are cores, four at most, when absent. */
@@ -77,6 +75,7 @@ export class WritePipeline implements AsyncDisposable {
   #writer: ChunkWriter | undefined;
   #worker: FileWorker | undefined;
   #threads: WriteThreads | undefined;
+  #onBytesRead: (byteCount: number) => void = ignoreBytes;
   #newBytes = 0;
 
   constructor(options: WritePipelineOptions) {
@@ -117,11 +116,14 @@ export class WritePipeline implements AsyncDisposable {
   /**
    * Reads files in any order; `onRead` gets each one's result as soon as it is known. Throws what an upload threw.
    * What is wrong with a single file is a result.
+   * @param onBytesRead called with the bytes read since the last call; what is read again counts again
    */
   async readFiles<File extends FileToRead>(
     files: readonly File[],
     onRead: (file: File, read: FileRead) => void,
+    onBytesRead: (byteCount: number) => void = ignoreBytes,
   ): Promise<void> {
+    this.#onBytesRead = onBytesRead;
     throwIfAborted(this.#options.signal);
     this.#packs.throwFailure();
     const costBytes = files.reduce((sum, { sizeBytes }) => sum + sizeBytes + FILE_COST_BYTES, 0);
@@ -225,7 +227,7 @@ export class WritePipeline implements AsyncDisposable {
       claims,
       packs: this.#packs,
       onLocated: (location) => this.#learn(location),
-      onBytes: (byteCount) => this.#options.onBytesRead?.(byteCount),
+      onBytes: (byteCount) => this.#onBytesRead(byteCount),
     });
     return this.#threads;
   }
@@ -248,7 +250,7 @@ export class WritePipeline implements AsyncDisposable {
       clock: this.#options.clock,
       onBytes: (byteCount) => {
         throwIfAborted(this.#options.signal);
-        this.#options.onBytesRead?.(byteCount);
+        this.#onBytesRead(byteCount);
       },
     });
     return this.#worker;
@@ -290,4 +292,8 @@ function abortError(signal: AbortSignal | undefined): unknown {
     return error;
   }
   return signal?.reason;
+}
+
+function ignoreBytes(): void {
+  // Nobody wants to know.
 }

@@ -5,7 +5,7 @@ import type { WorkspaceId } from '@dumont/shared/model/ids.ts';
 import type { SnapshotRecord } from '@dumont/shared/protocol/snapshot-record.ts';
 import type { StorageGrant } from '@dumont/shared/protocol/storage-grant.ts';
 import { systemClock } from '@dumont/shared/util/clock.ts';
-import { DumontError } from '@dumont/shared/util/errors.ts';
+import { DumontError, isDumontError } from '@dumont/shared/util/errors.ts';
 import { seededRandom } from '@dumont/shared/util/random.ts';
 import { Snapshotter } from '@dumont/agent/snapshot/snapshotter.ts';
 import { openStore } from '@dumont/agent/storage/open-store.ts';
@@ -31,6 +31,9 @@ const RETRY_SPEEDUP = 500;
 /** Shares of calls that fail before, and after, their work is done. */
 const FAILS_BEFORE = 0.06;
 const FAILS_AFTER = 0.04;
+
+/** More in a row than chance gives. */
+const MAX_FAILURES = 5;
 
 /**
  * Takes snapshots of a changing folder to a store with faults, says so on stdout, and kills itself, as only SIGKILL
@@ -68,10 +71,21 @@ async function main(order: TrialOrder): Promise<void> {
     const next = treeAt(seed, step, isHeavy);
     await applyTree(root, tree, next);
     tree = next;
-    const outcome = await snapshotter.create({ epoch: 1, parent });
+    const outcome = await insistently(() => snapshotter.create({ epoch: 1, parent }));
     if (outcome.kind !== 'created') throw new Error('every step changes something');
     parent = outcome.record;
     writeSync(1, `${JSON.stringify({ step, calls })}\n`);
+  }
+}
+
+/** As the agent does: what may pass is tried again. */
+async function insistently<Result>(attempt: () => Promise<Result>): Promise<Result> {
+  for (let failures = 0; ; failures += 1) {
+    try {
+      return await attempt();
+    } catch (error) {
+      if (!isDumontError(error) || !error.retryable || failures === MAX_FAILURES) throw error;
+    }
   }
 }
 

@@ -43,17 +43,9 @@ export interface TrialReport {
   readonly calls: number;
   /** Whole packs in the store after the death that no manifest names. */
   readonly strayPacks: number;
-  /** An index that only tells of such packs was there. */
-  readonly hadStrayIndex: boolean;
-  /** Raw bytes the retry uploaded. */
-  readonly retryNewBytes: number;
-  /** What the retry would upload knowing nothing but the last snapshot. */
-  readonly changedBytes: number;
   /** What is not as promised; empty when all is well. */
   readonly problems: readonly string[];
 }
-
-type Retry = Pick<TrialReport, 'strayPacks' | 'hadStrayIndex' | 'retryNewBytes' | 'changedBytes'>;
 
 /** Lets a child take snapshots until it is killed, then holds the store to what was promised. */
 export async function runTrial(spec: TrialSpec): Promise<TrialReport> {
@@ -68,7 +60,7 @@ export async function runTrial(spec: TrialSpec): Promise<TrialReport> {
   const life = await live({ seed, isHeavy, steps: STEPS, root, grant, workspaceId, death }, spec.compileCache);
   await using store = await openStore(grant, { clock: systemClock, random });
   const trial = new Trial(store, { spec, root, workspaceId, target: join(folder.path, 'target') });
-  return { seed, ...life, ...(await trial.check(life.step)), problems: trial.problems };
+  return { seed, ...life, strayPacks: await trial.check(life.step), problems: trial.problems };
 }
 
 function drawDeath(calls: number, random: Random): NonNullable<TrialOrder['death']> {
@@ -119,14 +111,14 @@ class Trial {
     this.#ground = ground;
   }
 
-  /** Everything that is promised; what throws is a problem too. */
-  async check(finishedStep: number): Promise<Retry> {
+  /** Everything that is promised; what throws is a problem too. @returns how many packs no manifest names */
+  async check(finishedStep: number): Promise<number> {
     try {
       await this.#checkNewest(finishedStep);
       return await this.#retry();
     } catch (error) {
       this.problems.push(String(error));
-      return { strayPacks: 0, hadStrayIndex: false, retryNewBytes: 0, changedBytes: 0 };
+      return 0;
     }
   }
 
@@ -150,37 +142,26 @@ class Trial {
   }
 
   /** A new process takes a snapshot of what lies there now. */
-  async #retry(): Promise<Retry> {
+  async #retry(): Promise<number> {
     const { root, workspaceId } = this.#ground;
-    const strays = await this.#strays();
+    const strayPacks = await this.#countStrays();
     const parts = { store: this.#store, root, workspaceId, clock: systemClock, toolVersion: 'test' };
     const outcome = await new Snapshotter({ ...parts, writerId: 'retry' }).create({ epoch: 1, parent: this.#newest });
     this.problems.push(...outcome.tornPaths.map((path) => `${path} is torn in the retry`));
     const after = outcome.kind === 'created' ? outcome.record : this.#newest;
-    const changedBytes = await this.#changedBytes(after);
     if (after === null) this.problems.push('the retry made nothing of nothing');
     else this.#note('the retry', treeProblems(await this.#restore(after), await readTrialTree(root)));
-    return { ...strays, retryNewBytes: outcome.kind === 'created' ? outcome.record.newBytes : 0, changedBytes };
+    return strayPacks;
   }
 
-  async #strays() {
+  async #countStrays(): Promise<number> {
     const named = new Set<string>();
     if (this.#newest !== null) {
       for (const id of (await readManifest(this.#store, this.#newest)).manifest.packs)
         named.add(`${PACKS_PREFIX}${id}`);
     }
     const packs = await keysBelow(this.#store, PACKS_PREFIX);
-    const indexes = await keysBelow(this.#store, INDEX_PREFIX);
-    const strayPacks = packs.filter((key) => !named.has(key)).length;
-    return { strayPacks, hadStrayIndex: strayPacks > 0 && indexes.length > 0 && this.#newest === null };
-  }
-
-  /** Raw bytes of the chunks of a snapshot that the newest one before did not have. */
-  async #changedBytes(after: SnapshotRef | null): Promise<number> {
-    if (after === null) return 0;
-    const chunksOf = async (ref: SnapshotRef) => (await readManifest(this.#store, ref)).manifest.chunks;
-    const before = new Set(this.#newest === null ? [] : (await chunksOf(this.#newest)).map(([id]) => id));
-    return (await chunksOf(after)).reduce((sum, [id, , , , raw]) => sum + (before.has(id) ? 0 : raw), 0);
+    return packs.filter((key) => !named.has(key)).length;
   }
 
   async #restore(snapshot: SnapshotRef) {

@@ -1,3 +1,5 @@
+import { availableParallelism } from 'node:os';
+import type { StorageGrant } from '@dumont/shared/protocol/storage-grant.ts';
 import type { CodingOptions } from './chunk-coder.ts';
 
 /** What the codecs make of data, bytes of raw data per second on one core, and how many times smaller. */
@@ -31,4 +33,16 @@ export function effortFor({
   const rawBytesPerSecond = ({ encodeBytesPerSecond, ratio }: CodecRate) =>
     Math.min(encodeBytesPerSecond * cores, linkBytesPerSecond * ratio);
   return rawBytesPerSecond(RATES.small) >= rawBytesPerSecond(RATES.fast) ? 'small' : 'fast';
+}
+
+/** Assumed of a link before anything has been sent over it, 1 Gbit/s. */
+const UNKNOWN_LINK_BYTES_PER_SECOND = 125e6;
+
+/** {@link effortFor} a store on this machine: `fast` for a folder, else by the link as far as it was measured. */
+export function linkEffort(
+  { kind }: Pick<StorageGrant, 'kind'>,
+  { uploadBytesPerSecond }: { readonly uploadBytesPerSecond: number | null },
+): CodingOptions['effort'] {
+  const linkBytesPerSecond = kind === 'file' ? Infinity : (uploadBytesPerSecond ?? UNKNOWN_LINK_BYTES_PER_SECOND);
+  return effortFor({ linkBytesPerSecond, cores: availableParallelism() });
 }

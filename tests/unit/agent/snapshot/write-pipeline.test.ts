@@ -26,12 +26,17 @@ function openPipeline(store: ObjectStore, options: Partial<WritePipelineOptions>
   return new WritePipeline({ store, coding: PLAIN, known: NOTHING, clock: systemClock, ...options });
 }
 
-async function readAll(pipeline: WritePipeline, files: readonly FileToRead[]): Promise<Map<string, FileRead>> {
+async function readAll(
+  pipeline: WritePipeline,
+  files: readonly FileToRead[],
+  onBytesRead?: (byteCount: number) => void,
+): Promise<Map<string, FileRead>> {
   const reads = new Map<string, FileRead>();
-  await pipeline.readFiles(files, ({ path }, read) => {
+  const onRead = ({ path }: FileToRead, read: FileRead) => {
     expect(reads.has(path)).toBe(false);
     reads.set(path, read);
-  });
+  };
+  await pipeline.readFiles(files, onRead, onBytesRead);
   return reads;
 }
 
@@ -80,10 +85,9 @@ test.each([
   await using pipeline = openPipeline(store, {
     maxThreads,
     onPackStored: (packId, entries) => packs.set(packId, entries.length),
-    onBytesRead: (byteCount) => (readBytes += byteCount),
   });
   const files = [...contents].map(([path, { length }]) => ({ path, sizeBytes: length }));
-  const reads = await readAll(pipeline, files);
+  const reads = await readAll(pipeline, files, (byteCount) => (readBytes += byteCount));
   expect(reads.size).toBe(files.length);
   expect(readBytes).toBeGreaterThanOrEqual(files.reduce((sum, { sizeBytes }) => sum + sizeBytes, 0));
   const segmentId = await pipeline.addChunk(Buffer.from('a chunk of no file'));
