@@ -2,7 +2,7 @@ import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
-import { INDEX_PREFIX, PACKS_PREFIX } from '@dumont/shared/format/layout.ts';
+import { PACKS_PREFIX } from '@dumont/shared/format/layout.ts';
 import { newId, type WorkspaceId } from '@dumont/shared/model/ids.ts';
 import type { SnapshotRef } from '@dumont/shared/protocol/snapshot-record.ts';
 import type { StorageGrant } from '@dumont/shared/protocol/storage-grant.ts';
