@@ -6,7 +6,7 @@ import { makeTempFolder } from '../world/temp-folder.ts';
 import { runTrial, type TrialReport, type TrialSpec } from './snapshot-kill/trial.ts';
 
 /** A full run; fewer for a quick look. */
-const TRIALS = Number(process.env['DUMONT_KILL_TRIALS'] ?? 500);
+const TRIALS = Number(process.env['DUMONT_KILL_TRIALS'] ?? 100);
 const FIRST_SEED = Number(process.env['DUMONT_KILL_SEED'] ?? 1);
 /** There are two cores. */
 const LANES = 2;

@@ -16,7 +16,7 @@ import { random32 } from '../../../../world/random32.ts';
 const coder = new ChunkCoder({ secrets: null, effort: 'fast' });
 
 const small = weights(20_000, 'bf16');
-const good = coder.encode(small);
+const good = coder.encode(small, { elementBytes: 2 });
 const goodParts = parseFrame(good.frame);
 const expected = { chunkId: hashHex(small), codec: good.codec, rawLength: small.length };
 
