@@ -157,10 +157,22 @@ export class DemoSession implements AsyncDisposable {
   async #snapshotFolder(folder: string, workspaceId: WorkspaceId): Promise<SnapshotRecord> {
     const store = join(this.dataDirectory, 'objects');
     await mkdir(store, { recursive: true });
-    const words = ['snapshot', folder, '--to', pathToFileURL(store).href, '--workspace', workspaceId, '--json'];
+    const words = [
+      'snapshot',
+      folder,
+      '--to',
+      pathToFileURL(store).href,
+      '--workspace',
+      workspaceId,
+      '--json',
+      '--no-cache',
+    ];
+    // Nothing of the demo may stay outside of its own folder.
+    const env = { ...process.env, XDG_CACHE_HOME: join(this.dataDirectory, 'cache') };
     try {
       const { stdout } = await promisify(execFile)(process.execPath, [AGENT_MAIN, ...words], {
         maxBuffer: MAX_AGENT_OUTPUT_BYTES,
+        env,
       });
       return snapshotRecordSchema.parse(JSON.parse(stdout));
     } catch (error) {
