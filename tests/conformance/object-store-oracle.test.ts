@@ -42,10 +42,12 @@ describe.skipIf(obstacle !== undefined)(name, () => {
     return { store, [Symbol.asyncDispose]: () => store[Symbol.asyncDispose]() };
   });
 
-  test('the probe finds everything in order, conditional puts too', async () => {
+  // This server looks and then writes: on a busy machine two racing writers can both win, which the probe must notice.
+  test('the probe finds everything in order, and tells whether conditional puts hold in a race', async () => {
     const probe = await probeStore(grant(), retrying);
     expect(probe.checks.filter(({ outcome }) => outcome !== 'ok')).toEqual([]);
-    expect(probe).toMatchObject({ verdict: 'ready', profile: 'minio', conditionalPut: 'works', leftBehind: [] });
+    expect(probe).toMatchObject({ verdict: 'ready', profile: 'minio', leftBehind: [] });
+    expect(['works', 'ignored']).toContain(probe.conditionalPut);
   });
 
   test('the probe of a wrong secret says what is wrong', async () => {

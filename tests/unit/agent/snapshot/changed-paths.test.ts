@@ -1,4 +1,4 @@
-import { chmod, link, mkdir, readdir, rename, rm, stat, symlink, utimes, writeFile } from 'node:fs/promises';
+import { chmod, link, mkdir, readdir, rename, rm, stat, symlink, lutimes, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setAttributeSync } from '@napi-rs/xattr';
 import fc from 'fast-check';
@@ -53,7 +53,7 @@ async function apply(root: string, edit: Edit): Promise<readonly string[]> {
         await chmod(at, 0o700);
         return [edit.path];
       case 'touch':
-        await utimes(at, 1_600_000_000, 1_600_000_000);
+        await lutimes(at, 1_600_000_000, 1_600_000_000);
         return [edit.path];
       case 'symlink':
         await symlink('a', at);
