@@ -9,9 +9,17 @@ export function hashHex(bytes: Uint8Array): string {
   return blake3(bytes).toString('hex');
 }
 
+/** One for all calls on a thread: they are synchronous, and a kernel is 14 MiB of address space and a compilation. */
+let kernelOfThread: CodecKernel | undefined;
+
+function sharedKernel(): CodecKernel {
+  kernelOfThread ??= new CodecKernel();
+  return kernelOfThread;
+}
+
 /** Any bytes as a row of LZ4 frames; what `lz4 -dc` turns back. */
 export function encodeFrames(bytes: Uint8Array): Uint8Array {
-  const kernel = new CodecKernel();
+  const kernel = sharedKernel();
   const frames: Uint8Array[] = [];
   for (let offset = 0; offset < bytes.length; offset += MAX_FRAME_RAW_BYTES) {
     const part = kernel.load(bytes.subarray(offset, offset + MAX_FRAME_RAW_BYTES));
@@ -24,7 +32,7 @@ export function encodeFrames(bytes: Uint8Array): Uint8Array {
 
 /** Inverse of {@link encodeFrames}. @throws {DumontError} CORRUPT; LIMIT above `maxBytes` of raw bytes */
 export function decodeFrames(bytes: Uint8Array, maxBytes: number): Uint8Array {
-  const kernel = new CodecKernel();
+  const kernel = sharedKernel();
   const parts: Uint8Array[] = [];
   let total = 0;
   for (let offset = 0; offset < bytes.length;) {

@@ -10,8 +10,8 @@ import { storeManifest, type StoredParts } from '../../../world/store-manifest.t
 import { readManifest } from '@dumont/agent/snapshot/manifest-store.ts';
 
 const MIB = 1_048_576;
-/** What a restore of some kilobytes takes: 14 MiB of address space for each decoder, of which few pages are touched. */
-const BUDGET = 128 * MIB;
+/** What a restore of some kilobytes takes, with the planes of its decoder. */
+const BUDGET = 64 * MIB;
 /** Hundreds of restores, on a machine that may be busy. */
 const TIMEOUT_MS = 120_000;
 const CANARY = 'must never change';
