@@ -62,6 +62,18 @@ export function workspaceOf(args: ParsedArguments): WorkspaceId {
   });
 }
 
+/**
+ * What works on a whole store refuses one that holds nothing: a mistyped address would look like work well done.
+ * @throws {DumontError} NOT_FOUND
+ */
+export function refuseEmptyStore(url: string, objectCount: number): void {
+  if (objectCount > 0) return;
+  throw new DumontError('NOT_FOUND', `there are no snapshots in ${url}`, {
+    field: 'from',
+    hint: 'Check the address of the store.',
+  });
+}
+
 /** The store named by a flag. The caller disposes it. @throws {DumontError} USAGE */
 export function openNamedStore(url: string, limits: BandwidthLimits = {}): Promise<OpenStore> {
   return openStore(grantFromUrl(url, process.env), { clock: systemClock, random: systemRandom, limits });

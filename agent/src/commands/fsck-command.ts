@@ -2,7 +2,7 @@ import { formatBytes } from '@dumont/shared/util/units.ts';
 import { checkStore, type FsckOutcome } from '../catalogue/fsck.ts';
 import { packReader } from '../catalogue/references.ts';
 import { secretsFor } from '../secrets/key-ring.ts';
-import { EXIT, HELP_FLAG, JSON_FLAG, openNamedStore, STORE_HELP, type Command } from './command.ts';
+import { EXIT, HELP_FLAG, JSON_FLAG, openNamedStore, refuseEmptyStore, STORE_HELP, type Command } from './command.ts';
 import { openRingOf, PASSWORD_FILE_FLAG } from './password.ts';
 
 /** `fsck --from <store>` */
@@ -29,6 +29,7 @@ export const fsckCommand: Command = {
       onProgress: (phase, done, total) => progress.count(phase, done, total),
       signal,
     });
+    refuseEmptyStore(args.required('from'), outcome.packCount + outcome.snapshotCount + outcome.problemCount);
     const isGood = outcome.problemCount === 0;
     const json = { kind: isGood ? 'good' : 'damaged', ...outcome };
     return { json, text: describe(outcome), exitCode: isGood ? EXIT.done : EXIT.failed };

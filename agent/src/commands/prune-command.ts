@@ -10,6 +10,7 @@ import {
   HELP_FLAG,
   JSON_FLAG,
   openNamedStore,
+  refuseEmptyStore,
   STORE_HELP,
   WORKSPACE_FLAG,
   workspaceOf,
@@ -74,6 +75,7 @@ export const pruneCommand: Command = {
       onProgress: (phase, done, total) => progress.count(phase, done, total),
       signal,
     });
+    refuseEmptyStore(args.required('from'), outcome.packCount + outcome.keptCount + outcome.forgotten.length);
     return {
       json: { ...outcome },
       text: describe(outcome),

@@ -172,6 +172,12 @@ test('fsck tells lost data from what it can repair', async () => {
   expect(prune.err).toContain('Nothing is deleted while a snapshot cannot be read');
 });
 
+test.each(['prune', 'fsck'])('%s does not call a store good that is not there', async (command) => {
+  const { exitCode, err } = await run(command, '--from', 'file:///nowhere');
+  expect(exitCode).toBe(1);
+  expect(err).toContain('there are no snapshots in file:///nowhere');
+});
+
 test.each([
   [['--keep-last', 'x'], '--keep-last "x" is not a whole number'],
   [['--keep-within', '7'], '--keep-within "7" is not a time such as'],
