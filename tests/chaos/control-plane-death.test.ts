@@ -36,6 +36,7 @@ describe('a control plane that is killed', () => {
     const old = await workspace.primary();
     await eventually('the primary is connected', async () => (await workspace.instance(old.instanceId)).connected);
     await workspace.writeSafely('data/acknowledged.txt', `before failover ${failoverCount}`);
+    controlPlane.arm();
     await site.faults.lose(must(old.providerRef, 'a primary was rented'), how);
     await controlPlane.died();
     await restart();

@@ -1,5 +1,7 @@
 import { type ChildProcess, spawn } from 'node:child_process';
+import { randomUUID } from 'node:crypto';
 import { once } from 'node:events';
+import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { eventually } from './eventually.ts';
 import type { Site } from './site.ts';
@@ -7,7 +9,7 @@ import type { Site } from './site.ts';
 const MORTAL = join(import.meta.dirname, 'mortal-process.ts');
 const START_TIMEOUT_MS = 45_000;
 
-/** When a control plane kills itself with SIGKILL: once it has logged a line with all of these fields. */
+/** When a control plane kills itself with SIGKILL: once it is armed and has logged a line with all of these fields. */
 export interface Death {
   readonly when: Readonly<Record<string, string>>;
   /** Milliseconds after that line; 0: before anything else happens. */
@@ -17,11 +19,15 @@ export interface Death {
 /** A real control plane in a process of its own. Machines outlive it; the site owns them. */
 export class ControlPlaneProcess implements AsyncDisposable {
   readonly #child: ChildProcess;
+  /** It exists once the death is armed. */
+  readonly #armedPath: string;
   readonly #exit: Promise<NodeJS.Signals | number | null>;
   #log = '';
 
   private constructor(site: Site, death: Death | undefined) {
-    const env = site.environment(death === undefined ? {} : { TEST_DEATH: JSON.stringify(death) });
+    this.#armedPath = join(site.folder, `armed-${randomUUID()}`);
+    const fate = { TEST_DEATH: JSON.stringify(death), TEST_DEATH_ARMED: this.#armedPath };
+    const env = site.environment(death === undefined ? {} : fate);
     this.#child = spawn(process.execPath, [MORTAL], { env, stdio: ['ignore', 'ignore', 'pipe'] });
     this.#child.stderr?.setEncoding('utf8').on('data', (text: string) => {
       this.#log += text;
@@ -53,6 +59,11 @@ export class ControlPlaneProcess implements AsyncDisposable {
   /** Everything it logged so far, JSON lines. */
   get log(): string {
     return this.#log;
+  }
+
+  /** From now on it may die of its death: what it suspected before, on a machine that stumbles, does not count. */
+  arm(): void {
+    writeFileSync(this.#armedPath, '');
   }
 
   /** Resolves when it died of the death it was given. */

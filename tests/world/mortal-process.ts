@@ -1,4 +1,4 @@
-import { writeSync } from 'node:fs';
+import { existsSync, writeSync } from 'node:fs';
 import { readControlConfig } from '@dumont/control-plane/config.ts';
 import { startControlPlane } from '@dumont/control-plane/context.ts';
 import { runMain } from '@dumont/shared/node/lifecycle.ts';
@@ -9,12 +9,14 @@ import { AGENT_MAIN } from './site.ts';
 
 /** The control plane as it is, except that it dies where the test wants it to: at a line of its log. */
 const death = JSON.parse(process.env['TEST_DEATH'] ?? 'null') as Death | null;
+const armedPath = process.env['TEST_DEATH_ARMED'] ?? '';
 
 function watchForDeath(line: string): void {
   writeSync(2, line);
   if (death === null) return;
   const fields = JSON.parse(line) as Readonly<Record<string, unknown>>;
   if (!Object.entries(death.when).every(([name, value]) => fields[name] === value)) return;
+  if (!existsSync(armedPath)) return;
   if (death.afterMs === 0) process.kill(process.pid, 'SIGKILL');
   else systemClock.after(death.afterMs, () => process.kill(process.pid, 'SIGKILL'));
 }
