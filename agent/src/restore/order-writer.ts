@@ -109,9 +109,9 @@ class Decoder {
     const chunk = must(this.#chunks[index], 'the order has this chunk');
     const bytes = must(this.#buffers[chunk.buffer], 'every range of the order was fetched');
     const frame = bytes.subarray(chunk.start, chunk.start + chunk.storedLength);
-    if (chunk.codec === 'delta') return this.#coder.decode(frame, chunk, this.#base);
+    if (chunk.codec === 'delta') return this.#coder.decodeView(frame, chunk, this.#base);
     this.#base = undefined;
-    const raw = this.#coder.decode(frame, chunk);
+    const raw = this.#coder.decodeView(frame, chunk);
     // A copy, because what the coder gives may lie in memory that its next call uses.
     if (this.#chunks[index + 1]?.codec === 'delta') this.#base = Buffer.from(raw);
     return raw;

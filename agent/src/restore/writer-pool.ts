@@ -49,13 +49,6 @@ export class WriterPool implements AsyncDisposable {
   }
 }
 
-/** Frees memory now: thousands of buffers of 8 MiB would wait long for a collection. Nothing may read them any more. */
-export function releaseBuffers(buffers: readonly Uint8Array[]): void {
-  for (const { buffer } of buffers) {
-    if (buffer instanceof ArrayBuffer && !buffer.detached) buffer.transfer(0);
-  }
-}
-
 /** The bytes in a buffer that holds nothing else, and can be given away. */
 function ownBuffer(bytes: Uint8Array): Uint8Array<ArrayBuffer> {
   const { buffer } = bytes;

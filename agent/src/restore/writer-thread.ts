@@ -3,7 +3,7 @@ import { must } from '@dumont/shared/util/assert.ts';
 import { systemClock } from '@dumont/shared/util/clock.ts';
 import { OrderWriter } from './order-writer.ts';
 import type { WriterOrder, WriterSetup } from './orders.ts';
-import { releaseBuffers } from './writer-pool.ts';
+import { releaseBuffers } from '../workers/release-buffers.ts';
 
 /** Entry of a restoring thread: an {@link OrderWriter} behind the port of the pool that started it. */
 const port = must(parentPort, 'a restoring thread is a worker');

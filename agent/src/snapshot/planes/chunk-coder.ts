@@ -4,6 +4,7 @@ import { PLANES_HEADER_BYTES, planesLayout } from '@dumont/shared/format/planes.
 import { zstdWrap } from '@dumont/shared/format/zstd-frame.ts';
 import { assert, assertNever, must } from '@dumont/shared/util/assert.ts';
 import { DumontError } from '@dumont/shared/util/errors.ts';
+import { releaseBuffers } from '../../workers/release-buffers.ts';
 import { chunkIdOf, openFrame, sealFrame, type StoreSecrets } from '../seal.ts';
 import type { ElementBytes } from '../tensor/tensor-span.ts';
 import { chooseCodec, chooseDelta, type CodecChoice, type PlanesChoice } from './choose-codec.ts';
@@ -171,8 +172,11 @@ export class ChunkCoder {
     { raw, codec, matches }: { readonly raw: Uint8Array; readonly codec: Codec; readonly matches: boolean },
   ): Encoding {
     const zstd = compressZstd(content, { matches });
-    if (zstd.length >= raw.length) return this.#encodeStored(raw);
-    return { pieces: [zstdWrap(zstd.length), zstd], codec };
+    const isSmaller = zstd.length < raw.length;
+    const packed = this.#kernel.frame.subarray(0, isSmaller ? zstd.length : 0);
+    if (isSmaller) packed.set(zstd);
+    releaseBuffers([zstd]);
+    return isSmaller ? { pieces: [zstdWrap(packed.length), packed], codec } : this.#encodeStored(raw);
   }
 
   /** Of the chunk in the kernel. */

@@ -9,6 +9,7 @@ import {
 import { parseZstdWrap } from '@dumont/shared/format/zstd-frame.ts';
 import { assertNever, must } from '@dumont/shared/util/assert.ts';
 import { DumontError } from '@dumont/shared/util/errors.ts';
+import { releaseBuffers } from '../../workers/release-buffers.ts';
 import type { ExpectedChunk } from './chunk-coder.ts';
 import type { CodecKernel } from './codec-kernel.ts';
 import { decompressZstd } from './zstd.ts';
@@ -16,7 +17,7 @@ import { decompressZstd } from './zstd.ts';
 /**
  * The raw bytes of a chunk from its opened frame; whether they have its id is the caller's to check.
  * @param base raw bytes of the base, for codec `delta`
- * @returns a view of `frame` or of the kernel's memory, or bytes of its own
+ * @returns a view of `frame` or of the kernel's memory
  * @throws {DumontError} CORRUPT when the frame is not one of that codec and length
  */
 export function decodeChunk(
@@ -26,7 +27,7 @@ export function decodeChunk(
 ): Uint8Array {
   switch (codec) {
     case 'zstd':
-      return decompressZstd(parseZstdWrap(frame), rawLength);
+      return decodeZstd(parseZstdWrap(frame), rawLength, kernel);
     case 'lanes-zstd':
       return decodeLanes(parseZstdWrap(frame), rawLength, kernel);
     case 'stored':
@@ -93,11 +94,20 @@ function decodePlanes(frame: ParsedFrame, rawLength: number, kernel: CodecKernel
   return kernel.join(shape.leadBytes, layout);
 }
 
+// Both copy to the kernel what zlib gives, to free it at once.
+function decodeZstd(zstd: Uint8Array, rawLength: number, kernel: CodecKernel): Uint8Array {
+  const unpacked = decompressZstd(zstd, rawLength);
+  const raw = kernel.load(unpacked);
+  releaseBuffers([unpacked]);
+  return raw;
+}
+
 function decodeLanes(zstd: Uint8Array, rawLength: number, kernel: CodecKernel): Uint8Array {
   const content = decompressZstd(zstd, PLANES_HEADER_BYTES + rawLength);
   const { shape, layout } = parseHeader(content, rawLength);
   if (shape.origins.some((origin) => origin !== null)) throw corrupt('a lane of it is in planes');
   kernel.content(rawLength).set(content);
+  releaseBuffers([content]);
   return kernel.join(shape.leadBytes, layout);
 }
 
