@@ -12,6 +12,8 @@ import { someOffer } from './rows.ts';
 export type OrderFate = 'created' | 'refused' | 'offer-gone' | 'throws' | 'lost-answer';
 
 /** A market in memory whose answers a test writes; its machines boot by a callback. */
+type CallOptions = Partial<Parameters<Provider['list']>[0]>;
+
 export class MemoryProvider implements Provider {
   readonly name: string = 'memory';
   offers: Offer[];
@@ -62,12 +64,12 @@ export class MemoryProvider implements Provider {
     this.machines.set(ref, { ref, label, status: 'running', rawStatus: 'up', statusMessage: null, probe: null });
   }
 
-  async show(ref: string): Promise<ProviderMachine | null> {
+  async show(ref: string, _options?: CallOptions): Promise<ProviderMachine | null> {
     this.#answer();
     return this.machines.get(ref) ?? null;
   }
 
-  async list(): Promise<readonly ProviderMachine[]> {
+  async list(_options?: CallOptions): Promise<readonly ProviderMachine[]> {
     this.#answer();
     return [...this.machines.values()];
   }
