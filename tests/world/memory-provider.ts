@@ -11,9 +11,9 @@ import { someOffer } from './rows.ts';
 /** What an order comes to: `lost-answer` creates the machine and throws all the same. */
 export type OrderFate = 'created' | 'refused' | 'offer-gone' | 'throws' | 'lost-answer';
 
-/** A market in memory whose answers a test writes; its machines boot by a callback. */
 type CallOptions = Partial<Parameters<Provider['list']>[0]>;
 
+/** A market in memory whose answers a test writes; its machines boot by a callback. */
 export class MemoryProvider implements Provider {
   readonly name: string = 'memory';
   offers: Offer[];
