@@ -107,7 +107,8 @@ async function checkMemory(): Promise<Finding> {
   const total = totalmem();
   const isLimited = constrained > 0 && constrained < total;
   const limitBytes = isLimited ? constrained : total;
-  const availableBytes = process.availableMemory();
+  // 0 where the system does not tell.
+  const availableBytes = process.availableMemory() || limitBytes;
   const whose = isLimited ? 'by the limit of the container (cgroup)' : 'on the machine';
   const detail = `${formatBytes(availableBytes)} available of ${formatBytes(limitBytes)} ${whose}`;
   const fix = 'Give it more memory, or end what else takes it: the kernel kills the largest process when it runs out.';

@@ -1,5 +1,5 @@
-import { homedir } from 'node:os';
 import type { Clock } from '@dumont/shared/util/clock.ts';
+import { homeFolder } from '../host/home-folder.ts';
 import { installLayout, type InstallLayout } from '../host/install-layout.ts';
 import { ControlPath } from './control-path.ts';
 import { findContainer, type Container } from './container.ts';
@@ -68,7 +68,7 @@ export async function readSituation(options: SituationOptions): Promise<Situatio
 /** Root's layout for root, and for another user who has installed nothing where root has. */
 async function layoutHere(): Promise<InstallLayout> {
   const isRoot = process.getuid?.() === 0;
-  const mine = installLayout({ isRoot, home: homedir() });
+  const mine = installLayout({ isRoot, home: homeFolder() });
   if (isRoot || (await readEnvFile(mine.envFile)).kind !== 'absent') return mine;
   const roots = installLayout({ isRoot: true, home: '/root' });
   return (await readEnvFile(roots.envFile)).kind === 'absent' ? mine : roots;
