@@ -5,6 +5,7 @@ import { AGENT_ROLES, type AgentRole } from '@dumont/shared/model/instance.ts';
 import { instanceIdSchema } from '@dumont/shared/protocol/primitives.ts';
 import { AGENT_SOCKET_PATH } from '@dumont/shared/protocol/version.ts';
 import { z } from 'zod';
+import { withoutSecretVariables } from './host/secret-variables.ts';
 
 /** Every environment variable of the agent; `--help` and install/env.example are made from it. */
 export const agentEnvironmentSchema = z.object({
@@ -73,7 +74,7 @@ export function readAgentConfig(environment: Readonly<Record<string, string | un
     nvidiaSmi: env.DUMONT_NVIDIA_SMI,
     fileStoreMount: env.DUMONT_FILE_STORE_MOUNT ?? null,
     logLevel: env.DUMONT_LOG_LEVEL,
-    workloadEnvironment: withoutSecrets(environment),
+    workloadEnvironment: withoutSecretVariables(environment),
     secrets: { token: env.DUMONT_AGENT_TOKEN, snapshotPassword: env.SNAPSHOT_PASSWORD ?? null },
   };
 }
@@ -96,14 +97,4 @@ function socketUrlOf(controlUrl: string): string {
   url.protocol = url.protocol.replace('http', 'ws');
   url.pathname = url.pathname.replace(/\/$/, '') + AGENT_SOCKET_PATH;
   return url.href;
-}
-
-const SECRET_NAMES =
-  /^(?:DUMONT_AGENT_TOKEN|DUMONT_API_TOKEN|SNAPSHOT_(?:NEW_)?PASSWORD|(?:S3|B2|R2|WASABI|MINIO)_(?:KEY_ID|APPLICATION_KEY|SESSION_TOKEN))$/;
-
-function withoutSecrets(environment: Readonly<Record<string, string | undefined>>): Record<string, string> {
-  const kept = Object.entries(environment).flatMap(([name, value]) =>
-    value === undefined || SECRET_NAMES.test(name) ? [] : [[name, value] as const],
-  );
-  return Object.fromEntries(kept);
 }

@@ -56,7 +56,7 @@ function createProgram(io: CliIo): Command {
     .version(manifest.version, '-V, --version', 'print the version')
     .helpOption('-h, --help', 'show help')
     .option('--url <url>', 'where the control plane is (DUMONT_URL)')
-    .option('--token <token>', 'API token (DUMONT_TOKEN)')
+    .option('--token <token>', 'API token; DUMONT_TOKEN does not show in the list of processes')
     .option('--json', 'print one JSON value and nothing else')
     .configureHelp({
       showGlobalOptions: true,

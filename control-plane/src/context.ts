@@ -173,7 +173,7 @@ function buildLiveSide(ground: Ground, stack: AsyncDisposableStack) {
     new HeartbeatMonitor({ clock, corroborator, onVerdict: verdicts.pass, log, loopLagMs: () => loopLag.lagMs }),
   );
   fleet.connect({ hub, monitor });
-  const wardship = new Wardship({ db, hub, monitor, locator, settings, graceMs: config.startGraceMs, log });
+  const wardship = new Wardship({ db, hub, monitor, locator, settings, graceMs: config.startGraceMs, clock, log });
   return { fleet, hub, wardship, verdicts };
 }
 

@@ -16,6 +16,8 @@ export interface Death {
   readonly afterMs: number;
 }
 
+type Environment = Readonly<Record<string, string>>;
+
 /** A real control plane in a process of its own. Machines outlive it; the site owns them. */
 export class ControlPlaneProcess implements AsyncDisposable {
   readonly #child: ChildProcess;
@@ -24,10 +26,10 @@ export class ControlPlaneProcess implements AsyncDisposable {
   readonly #exit: Promise<NodeJS.Signals | number | null>;
   #log = '';
 
-  private constructor(site: Site, death: Death | undefined) {
+  private constructor(site: Site, death: Death | undefined, extra: Environment) {
     this.#armedPath = join(site.folder, `armed-${randomUUID()}`);
     const fate = { TEST_DEATH: JSON.stringify(death), TEST_DEATH_ARMED: this.#armedPath };
-    const env = site.environment(death === undefined ? {} : fate);
+    const env = site.environment({ ...extra, ...(death === undefined ? {} : fate) });
     this.#child = spawn(process.execPath, [MORTAL], { env, stdio: ['ignore', 'ignore', 'pipe'] });
     this.#child.stderr?.setEncoding('utf8').on('data', (text: string) => {
       this.#log += text;
@@ -38,8 +40,8 @@ export class ControlPlaneProcess implements AsyncDisposable {
   }
 
   /** Resolves when the API answers. */
-  static async start(site: Site, death?: Death): Promise<ControlPlaneProcess> {
-    const controlPlane = new ControlPlaneProcess(site, death);
+  static async start(site: Site, death?: Death, extra: Environment = {}): Promise<ControlPlaneProcess> {
+    const controlPlane = new ControlPlaneProcess(site, death, extra);
     try {
       await eventually(
         'the control plane is up',

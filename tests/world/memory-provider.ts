@@ -11,6 +11,8 @@ import { someOffer } from './rows.ts';
 /** What an order comes to: `lost-answer` creates the machine and throws all the same. */
 export type OrderFate = 'created' | 'refused' | 'offer-gone' | 'throws' | 'lost-answer';
 
+type CallOptions = Partial<Parameters<Provider['list']>[0]>;
+
 /** A market in memory whose answers a test writes; its machines boot by a callback. */
 export class MemoryProvider implements Provider {
   readonly name: string = 'memory';
@@ -62,12 +64,12 @@ export class MemoryProvider implements Provider {
     this.machines.set(ref, { ref, label, status: 'running', rawStatus: 'up', statusMessage: null, probe: null });
   }
 
-  async show(ref: string): Promise<ProviderMachine | null> {
+  async show(ref: string, _options?: CallOptions): Promise<ProviderMachine | null> {
     this.#answer();
     return this.machines.get(ref) ?? null;
   }
 
-  async list(): Promise<readonly ProviderMachine[]> {
+  async list(_options?: CallOptions): Promise<readonly ProviderMachine[]> {
     this.#answer();
     return [...this.machines.values()];
   }

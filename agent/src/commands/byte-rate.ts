@@ -1,20 +1,8 @@
 import { DumontError } from '@dumont/shared/util/errors.ts';
 import type { BandwidthLimits } from '../storage/paced-store.ts';
 import type { FlagSpec, ParsedArguments } from './arguments.ts';
+import { sizeOf } from './flag-values.ts';
 
-const UNITS: Readonly<Record<string, number>> = {
-  '': 1,
-  b: 1,
-  k: 1e3,
-  kb: 1e3,
-  m: 1e6,
-  mb: 1e6,
-  g: 1e9,
-  gb: 1e9,
-  kib: 1024,
-  mib: 1024 ** 2,
-  gib: 1024 ** 3,
-};
 /** Slower than this a snapshot never ends: surely a unit was forgotten. */
 const MIN_BYTES_PER_SECOND = 1_024;
 
@@ -33,13 +21,11 @@ export function limitsOf(args: ParsedArguments): BandwidthLimits {
   return { uploadBytesPerSecond: rateOf('limit-upload'), downloadBytesPerSecond: rateOf('limit-download') };
 }
 
-/** Bytes a second from `500kB`, `10MB`, `1.5MiB/s`. @throws {DumontError} USAGE naming the flag */
+/** A size and `/s` or not: `500kB`, `10MB`, `1.5MiB/s`. @throws {DumontError} USAGE naming the flag */
 export function parseByteRate(flag: string, text: string): number {
-  const match = /^(\d+(?:\.\d+)?) ?([kmg]?i?b?)(?:\/s)?$/i.exec(text);
-  const unit = UNITS[match?.[2]?.toLowerCase() ?? ''];
-  const rate = Number(match?.[1]) * (unit ?? Number.NaN);
-  if (rate >= MIN_BYTES_PER_SECOND && Number.isFinite(rate)) return Math.floor(rate);
-  throw new DumontError('USAGE', `--${flag} ${text}: it must be bytes a second, at least 1kiB`, {
+  const rate = sizeOf(text.replace(/\/s$/i, ''));
+  if (rate !== null && rate >= MIN_BYTES_PER_SECOND) return rate;
+  throw new DumontError('USAGE', `--${flag} ${text}: it must be bytes a second, at least 1KiB`, {
     field: flag,
     hint: `For example --${flag} 10MB for ten million bytes a second.`,
   });

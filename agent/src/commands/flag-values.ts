@@ -1,6 +1,6 @@
 import { DumontError } from '@dumont/shared/util/errors.ts';
 
-const SIZE_UNITS: Readonly<Record<string, number>> = { '': 1, K: 2 ** 10, M: 2 ** 20, G: 2 ** 30, T: 2 ** 40 };
+const SIZE_POWERS = ['', 'k', 'm', 'g', 't'] as const;
 const TIME_UNITS: Readonly<Record<string, number>> = {
   ms: 1,
   s: 1_000,
@@ -10,12 +10,23 @@ const TIME_UNITS: Readonly<Record<string, number>> = {
   w: 604_800_000,
 };
 
-/** `500M`, `20G`, `1048576`: bytes, units of 1024. Pure. @throws {DumontError} USAGE naming the flag */
+/**
+ * `1048576`, `500M`, `10MB`, `8MiB`: bytes. Units are powers of 1000, with an `i` of 1024, in upper or lower case. Pure.
+ * @throws {DumontError} USAGE naming the flag
+ */
 export function parseSize(flag: string, text: string): number {
-  const match = /^(\d{1,9}(?:\.\d{1,3})?)([KMGT]?)(?:i?B)?$/.exec(text);
-  const unit = SIZE_UNITS[match?.[2] ?? ''];
-  if (match === null || unit === undefined) throw refused(flag, text, 'a size such as 500M or 20G');
-  return Math.floor(Number(match[1]) * unit);
+  const sizeBytes = sizeOf(text);
+  if (sizeBytes === null) throw refused(flag, text, 'a size such as 500MB or 20GiB');
+  return sizeBytes;
+}
+
+/** As {@link parseSize} reads it; null for any other text. */
+export function sizeOf(text: string): number | null {
+  const match = /^(\d{1,15}(?:\.\d{1,3})?) ?([kmgt]?)(i?)b?$/i.exec(text);
+  const power = SIZE_POWERS.findIndex((letter) => letter === match?.[2]?.toLowerCase());
+  // An `i` belongs to a letter.
+  if (match === null || (power === 0 && match[3] !== '')) return null;
+  return Math.floor(Number(match[1]) * (match[3] === '' ? 1_000 : 1_024) ** power);
 }
 
 /** `500ms`, `2s`, `5m`, `1h`, `7d`, `4w`: milliseconds. Pure. @throws {DumontError} USAGE naming the flag */

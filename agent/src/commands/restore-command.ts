@@ -19,7 +19,7 @@ import { openRingOf, PASSWORD_FILE_FLAG } from './password.ts';
 import { parseSize } from './flag-values.ts';
 
 /** What a cache may hold when its flag does not say. */
-const DEFAULT_CACHE_SIZE = '10G';
+const DEFAULT_CACHE_SIZE = '10GiB';
 
 /** Flags of every command that restores. */
 export const RESTORE_FLAGS: Readonly<Record<string, FlagSpec>> = {

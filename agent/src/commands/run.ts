@@ -17,6 +17,7 @@ const COMMANDS: ReadonlyMap<string, () => Promise<Command>> = new Map([
   ['fsck', async () => (await import('./fsck-command.ts')).fsckCommand],
   ['key', async () => (await import('./key-command.ts')).keyCommand],
   ['probe', async () => (await import('./probe-command.ts')).probeCommand],
+  ['doctor', async () => (await import('./doctor-command.ts')).doctorCommand],
 ]);
 
 /** First words of a command line that need no control plane. */

@@ -38,7 +38,7 @@ export class StateFile {
   static async open(path: string): Promise<StateFile> {
     let text: string | null = null;
     try {
-      await mkdir(dirname(path), { recursive: true });
+      await mkdir(dirname(path), { recursive: true, mode: 0o700 });
       text = await readFile(path, 'utf8');
     } catch (error) {
       if (systemErrorCode(error) !== 'ENOENT') throw toDumontError(error, 'IO', `reading ${path}`);

@@ -156,7 +156,7 @@ export class DemoSession implements AsyncDisposable {
 
   async #snapshotFolder(folder: string, workspaceId: WorkspaceId): Promise<SnapshotRecord> {
     const store = join(this.dataDirectory, 'objects');
-    await mkdir(store, { recursive: true });
+    await mkdir(store, { recursive: true, mode: 0o700 });
     const words = [
       'snapshot',
       folder,

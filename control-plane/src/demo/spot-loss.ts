@@ -2,6 +2,7 @@ import type { LossKind } from '@dumont/shared/api/endpoints.ts';
 import type { FailoverReport } from '@dumont/shared/api/failover-report.ts';
 import type { SnapshotView } from '@dumont/shared/api/views.ts';
 import { systemClock } from '@dumont/shared/util/clock.ts';
+import { Deadline } from '@dumont/shared/util/deadline.ts';
 import { DumontError } from '@dumont/shared/util/errors.ts';
 import { systemRandom } from '@dumont/shared/util/random.ts';
 import { DEMO_SNAPSHOT_INTERVAL_MS, DEMO_WORKSPACE, type DemoSession } from './session.ts';
@@ -50,7 +51,8 @@ export interface SpotLossOptions {
 /** Runs the main job once: a machine works, is lost, and the work comes back. Leaves the machines to the caller. */
 export async function runSpotLoss(options: SpotLossOptions): Promise<SpotLossReport> {
   const { session, loss, say } = options;
-  const runUp = AbortSignal.any([options.signal, AbortSignal.timeout(RUN_UP_TIMEOUT_MS)]);
+  using deadline = new Deadline(systemClock, RUN_UP_TIMEOUT_MS, options.signal);
+  const runUp = deadline.signal;
   say('putting a workspace on its first machine');
   const provision = await session.provision(options.workspace, options.staging);
   await session.finished(provision.operationId, runUp);
@@ -70,10 +72,8 @@ export async function runSpotLoss(options: SpotLossOptions): Promise<SpotLossRep
     say(`losing the machine now: ${loss}`);
     await session.client.call('injectLoss', { params: { instanceId: primary.instanceId }, body: { kind: loss } });
   }
-  const report = await failoverReport(
-    session,
-    AbortSignal.any([options.signal, AbortSignal.timeout(FAILOVER_TIMEOUT_MS)]),
-  );
+  using recovery = new Deadline(systemClock, FAILOVER_TIMEOUT_MS, options.signal);
+  const report = await failoverReport(session, recovery.signal);
   const replacement = await session.primary();
   say('comparing the restored workspace with what had been written');
   const verification = await verifyRestored(session.workspaceFolderOf(replacement), {

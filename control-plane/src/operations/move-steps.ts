@@ -4,6 +4,7 @@ import type { Offer } from '@dumont/shared/model/offer.ts';
 import { rankOffers } from '@dumont/shared/model/offer.ts';
 import type { CommandProgress } from '@dumont/shared/protocol/command.ts';
 import { must } from '@dumont/shared/util/assert.ts';
+import { Deadline } from '@dumont/shared/util/deadline.ts';
 import { DumontError, isDumontError, toDumontError } from '@dumont/shared/util/errors.ts';
 import type { StrategyOutcome } from '../provisioning/strategy.ts';
 import type { NewEvent } from '../store/events.ts';
@@ -273,9 +274,9 @@ async function searchAll(
   parts: OperationParts,
   signal: AbortSignal,
 ): Promise<{ readonly offers: readonly Offer[]; readonly failures: readonly string[] }> {
-  const bounded = AbortSignal.any([signal, AbortSignal.timeout(SEARCH_TIMEOUT_MS)]);
+  using bounded = new Deadline(parts.clock, SEARCH_TIMEOUT_MS, signal);
   const answers = await Promise.allSettled(
-    [...parts.providers.values()].map((provider) => provider.searchOffers({ signal: bounded })),
+    [...parts.providers.values()].map((provider) => provider.searchOffers({ signal: bounded.signal })),
   );
   signal.throwIfAborted();
   const offers = answers.flatMap((answer) => (answer.status === 'fulfilled' ? answer.value : []));

@@ -1,6 +1,8 @@
 import type { InstanceId } from '@dumont/shared/model/ids.ts';
 import type { DetectMode } from '@dumont/shared/model/policy.ts';
 import type { Logger } from '@dumont/shared/node/logger.ts';
+import type { Clock } from '@dumont/shared/util/clock.ts';
+import { Deadline } from '@dumont/shared/util/deadline.ts';
 import type { HeartbeatMonitor } from '../detect/heartbeat-monitor.ts';
 import type { MachineLocator } from '../detect/machine-locator.ts';
 import type { AgentHub } from '../hub/agent-hub.ts';
@@ -23,6 +25,7 @@ export class Wardship {
   readonly #locator: MachineLocator;
   readonly #settings: AssignmentSettings;
   readonly #graceMs: number;
+  readonly #clock: Clock;
   readonly #log: Logger;
 
   constructor(parts: {
@@ -33,6 +36,7 @@ export class Wardship {
     readonly settings: AssignmentSettings;
     /** After a start or a promotion nobody is judged before this long passed without a beat. */
     readonly graceMs: number;
+    readonly clock: Clock;
     readonly log: Logger;
   }) {
     this.#db = parts.db;
@@ -41,6 +45,7 @@ export class Wardship {
     this.#locator = parts.locator;
     this.#settings = parts.settings;
     this.#graceMs = parts.graceMs;
+    this.#clock = parts.clock;
     this.#log = parts.log;
   }
 
@@ -54,9 +59,7 @@ export class Wardship {
   watch(instanceId: InstanceId, mode: DetectMode): void {
     this.#monitor.watch(instanceId, { mode, graceMs: this.#graceMs });
     // Learn its address while it is well; when this fails the corroborator looks it up itself.
-    this.#locator.locate(instanceId, { signal: AbortSignal.timeout(LOCATE_TIMEOUT_MS) }).catch((error: unknown) => {
-      this.#log.debug({ event: 'wardship.locate', instanceId, err: error }, 'address not learnt yet');
-    });
+    void this.#learnAddress(instanceId);
   }
 
   unwatch(instanceId: InstanceId): void {
@@ -79,5 +82,14 @@ export class Wardship {
   isAlive(instanceId: InstanceId): boolean {
     // At the end of its grace an instance that never spoke counts as alive for a moment; it has no connection.
     return this.#hub.isConnected(instanceId) && this.#monitor.status(instanceId)?.state === 'alive';
+  }
+
+  async #learnAddress(instanceId: InstanceId): Promise<void> {
+    using deadline = new Deadline(this.#clock, LOCATE_TIMEOUT_MS);
+    try {
+      await this.#locator.locate(instanceId, { signal: deadline.signal });
+    } catch (error) {
+      this.#log.debug({ event: 'wardship.locate', instanceId, err: error }, 'address not learnt yet');
+    }
   }
 }

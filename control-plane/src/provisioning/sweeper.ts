@@ -1,6 +1,7 @@
 import type { InstanceId } from '@dumont/shared/model/ids.ts';
 import type { Logger } from '@dumont/shared/node/logger.ts';
 import type { Clock } from '@dumont/shared/util/clock.ts';
+import { Deadline } from '@dumont/shared/util/deadline.ts';
 import { toDumontError } from '@dumont/shared/util/errors.ts';
 import { costMicroUsd } from '@dumont/shared/model/money.ts';
 import type { Provider, ProviderMachine, ProviderRegistry } from '../providers/provider.ts';
@@ -118,7 +119,8 @@ export class Sweeper implements AsyncDisposable {
   /** @returns true when the row is closed */
   async #destroy(row: LedgerRow): Promise<boolean> {
     const { db, log, providers } = this.#parts;
-    const signal = AbortSignal.any([this.#stop.signal, AbortSignal.timeout(CALL_TIMEOUT_MS)]);
+    using deadline = new Deadline(this.#parts.clock, CALL_TIMEOUT_MS, this.#stop.signal);
+    const { signal } = deadline;
     try {
       const provider = providerOf(providers, row.provider);
       const ref = row.providerRef ?? (await findByLabel(provider, row.label, signal))?.ref;
@@ -187,7 +189,8 @@ export class Sweeper implements AsyncDisposable {
 
   async #destroyStrangersOf(provider: Provider): Promise<void> {
     const { db, log, labelPrefix } = this.#parts;
-    const signal = AbortSignal.any([this.#stop.signal, AbortSignal.timeout(CALL_TIMEOUT_MS)]);
+    using deadline = new Deadline(this.#parts.clock, CALL_TIMEOUT_MS, this.#stop.signal);
+    const { signal } = deadline;
     try {
       for (const machine of await provider.list({ signal })) {
         if (!machine.label.startsWith(labelPrefix)) continue;

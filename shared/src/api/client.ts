@@ -2,6 +2,7 @@ import type { BackoffPolicy } from '../util/backoff.ts';
 import { backoffMs } from '../util/backoff.ts';
 import type { Clock } from '../util/clock.ts';
 import { systemClock } from '../util/clock.ts';
+import { Deadline } from '../util/deadline.ts';
 import { DumontError, isDumontError } from '../util/errors.ts';
 import type { Random } from '../util/random.ts';
 import { systemRandom } from '../util/random.ts';
@@ -226,35 +227,6 @@ interface SendInit {
   readonly method: string;
   readonly body?: string | undefined;
   readonly headers?: Readonly<Record<string, string>>;
-}
-
-/** A signal that aborts with its parents or after a time that can be put off. */
-class Deadline implements Disposable {
-  readonly #clock: Clock;
-  readonly #ms: number;
-  readonly #timeout = new AbortController();
-  readonly signal: AbortSignal;
-  #cancel: () => void;
-
-  constructor(clock: Clock, ms: number, parent: AbortSignal) {
-    this.#clock = clock;
-    this.#ms = ms;
-    this.signal = AbortSignal.any([parent, this.#timeout.signal]);
-    this.#cancel = clock.after(ms, () => this.#timeout.abort());
-  }
-
-  get expired(): boolean {
-    return this.#timeout.signal.aborted;
-  }
-
-  extend(): void {
-    this.#cancel();
-    this.#cancel = this.#clock.after(this.#ms, () => this.#timeout.abort());
-  }
-
-  [Symbol.dispose](): void {
-    this.#cancel();
-  }
 }
 
 function anySignal(...signals: readonly (AbortSignal | undefined)[]): AbortSignal {

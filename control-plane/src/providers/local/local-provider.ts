@@ -175,7 +175,7 @@ export class LocalProvider implements Provider {
     );
     // Holds the machine's token.
     await writeFile(staging.record, JSON.stringify(record), { mode: 0o600 });
-    await mkdir(machinesFolder(this.#root), { recursive: true });
+    await mkdir(machinesFolder(this.#root), { recursive: true, mode: 0o700 });
     try {
       await rename(staging.folder, paths.folder);
     } catch (error) {

@@ -78,18 +78,19 @@ test('mirror prints a line for each snapshot and ends well when it is stopped', 
 });
 
 test('sizes, times, shares and counts are read as people write them, and nothing else', () => {
-  expect(['10', '1K', '1.5MiB', '2GB', '1T'].map((one) => parseSize('x', one))).toEqual([
+  expect(['10', '1k', '1.5MiB', '2GB', '20Gi', '1T'].map((one) => parseSize('x', one))).toEqual([
     10,
-    1_024,
+    1_000,
     1_572_864,
-    2 ** 31,
-    2 ** 40,
+    2e9,
+    20 * 2 ** 30,
+    1e12,
   ]);
   expect(['500ms', '2s', '3m', '1h'].map((one) => parseDuration('x', one))).toEqual([500, 2_000, 180_000, 3_600_000]);
   expect(['100%', '0.5%'].map((one) => parseShare('x', one))).toEqual([1, 0.005]);
   expect(parseCount('x', '42')).toBe(42);
   const refusals = [
-    ...['', '-1', '1e9', '10X', 'much'].map((one) => () => parseSize('x', one)),
+    ...['', '-1', '1e9', '10X', '10i', '10iB', 'much'].map((one) => () => parseSize('x', one)),
     ...['', '2', '2 s', '-1s'].map((one) => () => parseDuration('x', one)),
     ...['', '5', '0%', '101%', '-1%'].map((one) => () => parseShare('x', one)),
     ...['', '-1', '1.5'].map((one) => () => parseCount('x', one)),

@@ -99,13 +99,16 @@ const canLimit = await run('unshare', ['-r', 'sh', '-c', 'echo 3 > /proc/sys/use
   () => false,
 );
 
-test.runIf(canLimit)('when the system has no watches left, everything is called dirty periodically', async () => {
+test.runIf(canLimit).each([
+  ['watches', 'max_inotify_watches', 3, 'fs.inotify.max_user_watches'],
+  ['inotify instances', 'max_inotify_instances', 0, 'fs.inotify.max_user_instances'],
+])('when the system has no %s left, everything is called dirty periodically', async (_name, limit, left, hint) => {
   await using folder = await makeTempFolder();
   for (let index = 0; index < 10; index += 1) await mkdir(join(folder.path, `d${index}`));
   const script = join(import.meta.dirname, 'watch-without-inotify.ts');
-  const command = `echo 3 > /proc/sys/user/max_inotify_watches; exec "${process.execPath}" "${script}" "${folder.path}"`;
+  const command = `echo ${left} > /proc/sys/user/${limit}; exec "${process.execPath}" "${script}" "${folder.path}"`;
   const { stdout, stderr } = await run('unshare', ['-r', 'sh', '-c', command], { timeout: 20_000 });
   expect(JSON.parse(stdout)).toEqual({ mode: 'rescanning', periodicMarks: 3 });
-  expect(stderr).toContain('fs.inotify.max_user_watches');
+  expect(stderr).toContain(hint);
   expect(stderr.match(/watch-failed/g)).toHaveLength(1);
 });

@@ -50,7 +50,7 @@ onEachDatabase((database) => {
       new HeartbeatMonitor({ clock: systemClock, log, corroborator, onVerdict: () => {}, loopLagMs: () => 0 }),
     );
     const locator = new MachineLocator({ db, providers: new Map() });
-    const wardship = new Wardship({ db, hub, monitor, locator, settings, graceMs: 1_000, log });
+    const wardship = new Wardship({ db, hub, monitor, locator, settings, graceMs: 1_000, clock: systemClock, log });
     const server = createServer();
     hub.attach(server);
     server.listen(0, '127.0.0.1');

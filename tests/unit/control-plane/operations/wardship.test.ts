@@ -4,9 +4,11 @@ import type { Verdict } from '@dumont/control-plane/detect/verdict.ts';
 import { Wardship } from '@dumont/control-plane/operations/wardship.ts';
 import { newId } from '@dumont/shared/model/ids.ts';
 import { createLogger } from '@dumont/shared/node/logger.ts';
+import { must } from '@dumont/shared/util/assert.ts';
 import { expect, test } from 'vitest';
 import { onEachDatabase } from '../../../world/databases.ts';
 import { ManualClock } from '../../../world/manual-clock.ts';
+import { MemoryProvider } from '../../../world/memory-provider.ts';
 import { someInstance, someWorkspace } from '../../../world/rows.ts';
 import { ScriptedAgents } from './scripted-agents.ts';
 
@@ -24,10 +26,11 @@ function wardshipOn(db: ConstructorParameters<typeof Wardship>[0]['db']) {
     onVerdict: ({ kind }) => void verdicts.push(kind),
     loopLagMs: () => 0,
   });
-  const locator = new MachineLocator({ db, providers: new Map() });
+  const provider = new MemoryProvider();
+  const locator = new MachineLocator({ db, providers: new Map([[provider.name, provider]]) });
   const settings = { heartbeatIntervalMs: 200, storage: { kind: 'file', path: '/none', prefix: '' } } as const;
-  const wardship = new Wardship({ db, hub: agents, monitor, locator, settings, graceMs: GRACE_MS, log });
-  return { clock, agents, monitor, wardship, verdicts };
+  const wardship = new Wardship({ db, hub: agents, monitor, locator, settings, graceMs: GRACE_MS, clock, log });
+  return { clock, agents, monitor, wardship, verdicts, provider };
 }
 
 onEachDatabase((database) => {
@@ -66,6 +69,29 @@ onEachDatabase((database) => {
     expect(wardship.isAlive(primary)).toBe(true);
     wardship.unwatch(primary);
     expect(wardship.isAlive(primary)).toBe(false);
+  });
+
+  test('learning the address of a primary ends in time when its provider does not answer', async () => {
+    await using opened = await database.open();
+    const { db } = opened;
+    const primary = await someInstance(db, await someWorkspace(db));
+    await db.query(
+      "update instances set provider_ref = 'machine-1', offer = jsonb_set(offer, '{provider}', $2) where id = $1",
+      [primary, JSON.stringify('memory')],
+    );
+    const { clock, monitor, wardship, provider } = wardshipOn(db);
+    await using _ = monitor;
+    const asked = Promise.withResolvers<AbortSignal>();
+    provider.show = (_ref, options) => {
+      asked.resolve(must(options?.signal, 'calls have a signal'));
+      return new Promise(() => {});
+    };
+    wardship.watch(primary, 'fast');
+    const signal = await asked.promise;
+    await clock.advance(29_999);
+    expect(signal.aborted).toBe(false);
+    await clock.advance(1);
+    expect(signal.aborted).toBe(true);
   });
 
   test('only an agent that is connected and known is told its standing', async () => {

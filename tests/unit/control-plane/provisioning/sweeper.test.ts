@@ -196,6 +196,28 @@ onEachDatabase((database) => {
     expect(world.gone).toEqual([instanceId]);
   });
 
+  test('a call of a provider is given up after half a minute of the clock, not of the test', async () => {
+    await using opened = await database.open();
+    const world = await worldOn(opened.db);
+    const hanging = new MemoryProvider();
+    const asked = Promise.withResolvers<AbortSignal>();
+    hanging.list = (options) => {
+      const signal = must(options?.signal, 'calls have a signal');
+      asked.resolve(signal);
+      return new Promise((_resolve, reject) => {
+        signal.addEventListener('abort', () => reject(signal.reason as Error), { once: true });
+      });
+    };
+    world.providers.set('hanging', hanging);
+    const sweep = world.sweeper().sweep();
+    const signal = await asked.promise;
+    await world.clock.advance(29_999);
+    expect(signal.aborted).toBe(false);
+    await world.clock.advance(1);
+    expect(await sweep).toEqual({ open: 0 });
+    expect(signal.reason).toMatchObject({ name: 'TimeoutError' });
+  });
+
   test('after a crash a rental that was cut short is found by its label, or given back when there is none', async () => {
     await using opened = await database.open();
     const world = await worldOn(opened.db);
