@@ -355,7 +355,8 @@ headers_of() {
   if [ "$fetcher" = curl ]; then
     curl -sSIL --max-time 30 -- "$1" 2>/dev/null
   else
-    wget -S --spider -T 30 "$1" 2>&1
+    # shellcheck disable=SC2046 # words
+    wget -S --spider $(wget_limits) "$1" 2>&1
   fi
 }
 
@@ -369,13 +370,14 @@ fetch_text() {
 *}"
   else
     # shellcheck disable=SC2046 # words
-    answer=$(wget -q -O - -T 30 $(wget_once) "$1" 2>/dev/null) || judge_wget "$1"
+    answer=$(wget -q -O - $(wget_limits) "$1" 2>/dev/null) || judge_wget "$1"
     printf '%s\n' "$answer"
   fi
 }
 
-wget_once() {
-  case $(wget --version 2>/dev/null) in *GNU*) printf '%s' --tries=1 ;; esac
+# Those of busybox are not built in everywhere, and where they are not it crashes.
+wget_limits() {
+  case $(wget --version 2>/dev/null) in *GNU*) printf '%s' '--tries=1 --timeout=30' ;; esac
 }
 
 # Into a file, with the progress on a terminal, and once more when it breaks off.
@@ -401,11 +403,11 @@ fetch_file_once() {
     if [ "$shows" = 1 ]; then look=--progress-bar; else look=-s; fi
     status=$(curl -fL "$look" --connect-timeout 15 --speed-limit 1000 --speed-time 30 -o "$2" -w '%{http_code}' -- "$1" 2>&3)
     judge_curl "$?" "$status" "$1"
-  elif [ "$shows" = 1 ] && [ -n "$(wget_once)" ]; then
-    wget -q --show-progress --tries=1 -T 30 -O "$2" "$1" 2>&3 || judge_wget "$1"
+  elif [ "$shows" = 1 ] && [ -n "$(wget_limits)" ]; then
+    wget -q --show-progress --tries=1 --timeout=30 -O "$2" "$1" 2>&3 || judge_wget "$1"
   else
     # shellcheck disable=SC2046 # words
-    wget -q -T 30 $(wget_once) -O "$2" "$1" 2>/dev/null || judge_wget "$1"
+    wget -q $(wget_limits) -O "$2" "$1" 2>/dev/null || judge_wget "$1"
   fi
 }
 
@@ -422,7 +424,7 @@ judge_curl() {
 
 # wget's exit codes say little (busybox: nothing), so it is asked once more what it says.
 judge_wget() {
-  said=$(wget -S --spider -T 15 "$1" 2>&1)
+  said=$(headers_of "$1")
   status=$(printf '%s\n' "$said" | sed -n 's/.*HTTP\/[0-9.]* \([0-9][0-9][0-9]\).*/\1/p' | tail -n 1)
   case $said in
     *certificate* | *SSL* | *TLS* | *ssl*) tls_failure "$1" ;;
@@ -757,12 +759,11 @@ hand_to_new_version() {
     sleep 0.1
     waited_ds=$((waited_ds + 1))
   done
-  if [ -f "$state_dir/upgrade.failed" ]; then
-    reason=$(sed -n 's/^reason=//p' "$state_dir/upgrade.failed")
-  fi
   now=$(readlink "$prefix/current")
   [ "${now##*/}" = "$version" ] || {
     rm -rf "$version_dir"
+    # From the log: the old agent has perhaps told the control plane already, and removed upgrade.failed.
+    reason=$(sed -n 's/.*"reason":"\([^"]*\)".*upgrade-failed.*/\1/p' "$state_dir/log/agent.log" | tail -n 1)
     die "version $version did not work (${reason:-see the log}); $previous runs again" "see $state_dir/log/agent.log"
   }
   remove_old_versions

@@ -127,7 +127,7 @@ stop_agent() {
 }
 
 kill_late() {
-  trap 'kill "$nap_pid" 2>/dev/null; exit 0' TERM
+  trap leave TERM
   trap - HUP USR1
   nap "${DUMONT_STOP_LIMIT_S:-90}" && kill -KILL "$1"
 }
@@ -203,9 +203,15 @@ keep_running() {
   [ "$stopping" = 0 ]
 }
 
+# Ends a helper. It buries its own sleep: in many containers nobody else would, and each restart left a dead one.
+leave() {
+  [ -n "$nap_pid" ] && kill "$nap_pid" 2>/dev/null && wait "$nap_pid"
+  exit 0
+}
+
 # Beside a running agent: keeps its log small, and ends a trial that takes too long.
 mind() {
-  trap 'kill "$nap_pid" 2>/dev/null; exit 0' TERM
+  trap leave TERM
   trap - HUP USR1
   checked_s=$(uptime_s)
   while kill -0 "$1" 2>/dev/null; do
