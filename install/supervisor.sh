@@ -151,7 +151,11 @@ run_agent() {
   minder_pid=$!
   await_agent
   ran_s=$(($(uptime_s) - started_s))
-  kill "$minder_pid" ${killer_pid:+"$killer_pid"} 2>/dev/null
+  # Waited for as well: who waits for the supervisor's end may count on nothing being left.
+  for helper in $minder_pid $killer_pid; do
+    kill "$helper" 2>/dev/null
+    wait "$helper"
+  done
   agent_pid='' killer_pid=''
   rm -f "$state_dir/agent.pid"
   remember_exit
@@ -444,7 +448,8 @@ end_process() {
   is_alive "$3" "$4" || return 0
   kill "-$1" "$holder" || return 1
   waited_ds=0
-  while is_alive "$3" "$4"; do
+  # By the process, not the file: that goes a moment earlier.
+  while [ "$(start_time "$holder")" = "$holder_start" ]; do
     [ "$waited_ds" -ge "$2" ] && return 1
     sleep 0.1
     waited_ds=$((waited_ds + 1))

@@ -23,26 +23,55 @@ interface Failure {
 }
 
 const FAILURES: readonly Failure[] = [
-  { name: 'no network', args: '--url http://127.0.0.1:9', says: /no network: http:\/\/127\.0\.0\.1:9\S* does not answer/ },
-  { name: 'a name that does not exist', args: '--url http://nowhere.invalid', says: /no network/ },
+  {
+    name: 'no network',
+    args: '--url http://127.0.0.1:9',
+    says: /no network: http:\/\/127\.0\.0\.1:9\S* does not answer/,
+  },
+  { name: 'a name that does not exist', args: '--url https://nowhere.invalid', says: /no network/ },
   { name: 'a certificate nobody trusts', args: '--url https://127.0.0.1:8443', says: /TLS connection to .* failed/ },
   { name: 'no build on the control plane', faults: { status: 503 }, says: /no build of the agent.*\n.*build:agent/ },
   { name: 'an unknown version', args: '--version 9.9.9', says: /release\.json is not there \(404\)/ },
-  { name: 'a damaged download', faults: { damaged: true }, says: /wrong checksum of dumont-agent-1\.0\.0-linux-x64\.gz/ },
+  {
+    name: 'a damaged download',
+    faults: { damaged: true },
+    says: /wrong checksum of dumont-agent-1\.0\.0-linux-x64\.gz/,
+  },
   { name: 'a download that breaks off', faults: { cutAfterBytes: 2_000 }, says: /the download of .*\.gz broke off/ },
-  { name: 'a clock that is ten minutes off', faults: { clockOffsetS: -600 }, says: /this clock is \d+ s off.*\n.*set the clock/ },
-  { name: 'a refused token', token: 'refused-token', says: /refused the enrolment token: token \[hidden\] was used before/ },
+  {
+    name: 'a clock that is ten minutes off',
+    faults: { clockOffsetS: -600 },
+    says: /this clock is \d+ s off.*\n.*set the clock/,
+  },
+  {
+    name: 'a refused token',
+    token: 'refused-token',
+    says: /refused the enrolment token: token \[hidden\] was used before/,
+  },
   { name: 'no token', token: '', says: /no enrolment token/ },
   { name: 'a mount with noexec', host: { mounts: { '/opt': 'noexec,mode=755' } }, says: /noexec/ },
-  { name: 'a full disk', host: { mounts: { '/opt': 'size=1m,mode=755' } }, says: /the disk is full: \/opt has 1 MiB free/ },
+  {
+    name: 'a full disk',
+    host: { mounts: { '/opt': 'size=1m,mode=755' } },
+    says: /the disk is full: \/opt\/dumont-agent has \d MiB free, 21 MiB are needed/,
+  },
   { name: 'musl', host: { fakes: { ldd: '#!/bin/sh\necho "musl libc (x86_64)" >&2; exit 1' } }, says: /musl/ },
-  { name: 'an old glibc', host: { fakes: { getconf: '#!/bin/sh\necho "glibc 2.17"' } }, says: /glibc 2\.17 is too old/ },
+  {
+    name: 'an old glibc',
+    host: { fakes: { getconf: '#!/bin/sh\necho "glibc 2.17"' } },
+    says: /glibc 2\.17 is too old/,
+  },
   {
     name: 'an unknown processor',
     host: { fakes: { uname: '#!/bin/sh\n[ "$1" = -s ] && echo Linux || echo riscv64' } },
     says: /no build for the processor riscv64/,
   },
-  { name: 'no permission', asUser: true, args: '--prefix /opt/agent', says: /cannot create \/opt\/agent: no permission/ },
+  {
+    name: 'no permission',
+    asUser: true,
+    args: '--prefix /opt/agent',
+    says: /cannot create \/opt\/agent: no permission/,
+  },
   {
     name: 'another program of the name',
     prepare: 'printf x >/usr/local/bin/dumont-agent',
@@ -50,7 +79,7 @@ const FAILURES: readonly Failure[] = [
   },
   {
     name: 'a machine of another control plane',
-    prepare: "mkdir /etc/dumont-agent; printf \"DUMONT_CONTROL_URL='https://other'\\n\" >/etc/dumont-agent/agent.env",
+    prepare: 'mkdir /etc/dumont-agent; printf "DUMONT_CONTROL_URL=\'https://other\'\\n" >/etc/dumont-agent/agent.env',
     says: /this machine belongs to https:\/\/other/,
   },
   { name: 'a missing tool', host: { without: ['gzip'] }, says: /the command gzip is missing/ },
@@ -66,8 +95,11 @@ for (const failure of FAILURES) {
     const before = await machine.tree();
     const token = failure.token ?? 'one-time-token';
     const options = { env: { DUMONT_ENROL_TOKEN: token }, asUser: failure.asUser === true };
-    const args = `${failure.args ?? ''}`;
-    const { exitCode, stderr } = await machine.run(`sh -s -- ${args} <<'END_OF_SCRIPT'\n${script}END_OF_SCRIPT`, options);
+    const args = failure.args ?? '';
+    const { exitCode, stderr } = await machine.run(
+      `sh -s -- ${args} <<'END_OF_SCRIPT'\n${script}END_OF_SCRIPT`,
+      options,
+    );
     expect(stderr).toMatch(failure.says);
     expect(stderr).toMatch(/^dumont: error: .+\n {2}hint: .+\n$/);
     expect(exitCode).toBe(failure.name === 'a wrong option' ? 2 : 1);
@@ -120,7 +152,12 @@ sealed('a script whose download breaks off anywhere runs nothing', async () => {
   const bytes = Number(await machine.ok('wc -c </tmp/whole'));
   const before = await machine.tree();
   // Everywhere within the last lines, and in a hundred places before them.
-  const lengths = [...Array.from({ length: 100 }, (_, n) => Math.floor((bytes * n) / 100)), bytes - 10, bytes - 7, bytes - 2];
+  const lengths = [
+    ...Array.from({ length: 100 }, (_, n) => Math.floor((bytes * n) / 100)),
+    bytes - 10,
+    bytes - 7,
+    bytes - 2,
+  ];
   await machine.ok(
     `for n in ${lengths.join(' ')}; do head -c $n /tmp/whole | DUMONT_ENROL_TOKEN=one-time-token sh >/dev/null 2>&1; done; true`,
   );
@@ -136,7 +173,9 @@ const hasShellcheck = await shellcheck('shellcheck', ['--version']).then(
 test.skipIf(!hasShellcheck)('shellcheck finds nothing to say about the scripts', async () => {
   const folder = join(import.meta.dirname, '../../install');
   const scripts = ['install.sh', 'supervisor.sh', 'vast-onstart.sh'].map((name) => join(folder, name));
-  const { stdout } = await shellcheck('shellcheck', ['--shell=sh', ...scripts]).catch((error: { stdout: string }) => error);
+  const { stdout } = await shellcheck('shellcheck', ['--shell=sh', ...scripts]).catch(
+    (error: { stdout: string }) => error,
+  );
   expect(stdout).toBe('');
 });
 
@@ -160,9 +199,7 @@ sealed('a container that starts again has its agent, from the onstart script alo
 /** A release, and a key and a certificate that nobody trusts. */
 async function serveWithTls(folder: string): Promise<void> {
   await makeRelease(folder, { version: '1.0.0' });
+  const request = '-x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -subj /CN=nobody'.split(' ');
   const files = ['-keyout', join(folder, 'tls.key'), '-out', join(folder, 'tls.crt')];
-  await promisify(execFile)('openssl', [
-    ...['req', '-x509', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:prime256v1', '-nodes', '-subj', '/CN=nobody'],
-    ...files,
-  ]);
+  await promisify(execFile)('openssl', ['req', ...request, ...files]);
 }

@@ -50,7 +50,8 @@ export async function canSeal(): Promise<boolean> {
   if (process.getuid?.() !== 0) return false;
   const child = spawn('unshare', ['--mount', '--net', '--pid', '--fork', 'true'], { stdio: 'ignore' });
   const [code] = (await once(child, 'close').catch(() => [1])) as [number];
-  return code === 0 && (await exists('/usr/bin/busybox')) && (await exists('/usr/bin/nsenter'));
+  const tools = ['busybox', 'curl', 'wget', 'nsenter', 'dash', 'openssl'].map((tool) => exists(`/usr/bin/${tool}`));
+  return code === 0 && !(await Promise.all([...tools, exists('/usr/sbin/ip')])).includes(false);
 }
 
 /**
@@ -107,9 +108,13 @@ export class SealedHost {
     const user = asUser ? ['--setuid', '1000', '--setgid', '1000'] : [];
     const home = asUser ? '/home/user' : '/root';
     const words = Object.entries({ PATH: '/bin:/usr/local/bin', HOME: home, ...env }).map(([k, v]) => `${k}=${v}`);
-    const child = spawn('nsenter', [...enter, ...user, '--', '/usr/bin/env', '-i', ...words, '/bin/sh', '-c', command], {
-      stdio: ['ignore', 'pipe', 'pipe'],
-    });
+    const child = spawn(
+      'nsenter',
+      [...enter, ...user, '--', '/usr/bin/env', '-i', ...words, '/bin/sh', '-c', command],
+      {
+        stdio: ['ignore', 'pipe', 'pipe'],
+      },
+    );
     let [stdout, stderr] = ['', ''];
     child.stdout.setEncoding('utf8').on('data', (text: string) => (stdout += text));
     child.stderr.setEncoding('utf8').on('data', (text: string) => (stderr += text));
@@ -145,7 +150,10 @@ function bootScript(folder: string, options: SealedHostOptions): string {
   const { tools = 'gnu', fetcher = 'curl', without = [], fakes = {}, mounts = {} } = options;
   const linked = (tools === 'gnu' ? GNU_TOOLS : BUSYBOX_TOOLS).split(' ').filter((tool) => !without.includes(tool));
   const source = tools === 'gnu' ? (tool: string) => `/usr/bin/${tool}` : () => '/usr/bin/busybox';
-  const links = [...linked.map((tool) => [tool, source(tool)]), ['sh', tools === 'gnu' ? '/usr/bin/dash' : source('sh')]];
+  const links = [
+    ...linked.map((tool) => [tool, source(tool)]),
+    ['sh', tools === 'gnu' ? '/usr/bin/dash' : source('sh')],
+  ];
   if (fetcher === 'curl') links.push(['curl', '/usr/bin/curl']);
   if (fetcher === 'wget') links.push(['wget', tools === 'gnu' ? '/usr/bin/wget' : source('wget')]);
   const server = join(import.meta.dirname, 'release-server-process.ts');
@@ -164,7 +172,10 @@ cp /etc/ld.so.cache etc/
 printf 'root:x:0:0::/root:/bin/sh\\nuser:x:1000:1000::/home/user:/bin/sh\\n' >etc/passwd
 ${links.map(([name, target]) => `ln -s ${target} bin/${name}`).join('\n')}
 ${Object.entries(fakes)
-  .map(([name, text]) => `rm -f bin/${name}\ncat >bin/${name} <<'END_OF_FAKE'\n${text}\nEND_OF_FAKE\nchmod 755 bin/${name}`)
+  .map(
+    ([name, text]) =>
+      `rm -f bin/${name}\ncat >bin/${name} <<'END_OF_FAKE'\n${text}\nEND_OF_FAKE\nchmod 755 bin/${name}`,
+  )
   .join('\n')}
 ${Object.entries(mounts)
   .map(([path, flags]) => `mkdir -p .${path} && mount -t tmpfs -o ${flags} none .${path}`)

@@ -77,7 +77,7 @@ run() {
   trap 'kill "$nap"; wait "$nap"; exit 0' TERM
   trap 'kill "$nap"; wait "$nap"; exit 75' HUP
   say starting
-  env >"$DUMONT_STATE_DIR/seen-environment"
+  (umask 077 && env >"$DUMONT_STATE_DIR/seen-environment")
   umask >"$DUMONT_STATE_DIR/seen-umask"
   [ "$conduct" = crashes ] && exit 1
   if [ "$conduct" = connects ]; then
