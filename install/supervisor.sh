@@ -150,13 +150,14 @@ run_agent() {
   mind "$agent_pid" >/dev/null 2>&1 </dev/null &
   minder_pid=$!
   await_agent
+  agent_pid='' # from here on a signal finds nobody to pass it to
   ran_s=$(($(uptime_s) - started_s))
   # Waited for as well: who waits for the supervisor's end may count on nothing being left.
   for helper in $minder_pid $killer_pid; do
     kill "$helper" 2>/dev/null
     wait "$helper"
   done
-  agent_pid='' killer_pid=''
+  killer_pid=''
   rm -f "$state_dir/agent.pid"
   remember_exit
   note supervisor.agent-ended "\"code\":$agent_code,\"ranS\":$ran_s,\"version\":\"$run_version\""
@@ -196,7 +197,7 @@ keep_running() {
   fi
   [ "$1" = 0 ] && return 1
   [ "$2" -ge "${DUMONT_GOOD_RUN_S:-30}" ] && pause_ds=$FIRST_PAUSE_DS
-  if [ "$1" = "$EXIT_REFUSED" ]; then
+  if [ "$1" = "$EXIT_REFUSED" ] && [ -z "$trial_since" ]; then
     nap "${DUMONT_REFUSED_RETRY_S:-60}"
   elif [ "$restart_asked" = 0 ] && { [ "$1" != "$EXIT_RESTART" ] || [ "$2" -lt 1 ]; }; then
     # An agent that only ever asks for a restart must not keep a core busy either.

@@ -146,6 +146,20 @@ sealed('a failed upgrade leaves the installation as it was', async () => {
   expect(await machine.ok('cat /var/lib/dumont-agent/*.pid')).toBe(pids);
 });
 
+sealed('an installation that is interrupted leaves nothing', async () => {
+  await using machine = await startSealedHost({ serve: serveWithTls });
+  await machine.ok(`curl -fsSL -o /tmp/install.sh ${URL}/install.sh`);
+  await machine.setFaults({ stallAfterBytes: 2_000 });
+  const before = await machine.tree();
+  await machine.ok(
+    `setsid sh /tmp/install.sh >/dev/null 2>&1 & installer=$!
+    until ls /opt/dumont-agent/versions/.new-*/packed.gz >/dev/null 2>&1; do sleep 0.1; done
+    kill -TERM -- -$installer; wait $installer; [ $? = 143 ]`,
+    { env: { DUMONT_ENROL_TOKEN: 'one-time-token' } },
+  );
+  expect(await machine.tree()).toEqual(before);
+});
+
 sealed('a script whose download breaks off anywhere runs nothing', async () => {
   await using machine = await startSealedHost({ serve: serveWithTls });
   await machine.ok(`curl -fsSL -o /tmp/whole ${URL}/install.sh`);

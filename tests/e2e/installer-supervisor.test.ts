@@ -85,6 +85,12 @@ sealed('a version that never connects gives way to the one before, and tells why
   expect(await machine.ok('readlink /opt/dumont-agent/current')).toBe('versions/1.0.0\n');
 });
 
+sealed('a version that the control plane refuses gives way within the trial, without the long pause', async () => {
+  await using machine = await installed({ DUMONT_REFUSED_RETRY_S: '1000' });
+  const { stderr } = await upgrade(machine, { version: '1.1.0', conduct: 'is-refused' });
+  expect(stderr).toContain('version 1.1.0 did not work (ended-twice: code 77); 1.0.0 runs again');
+});
+
 sealed('a broken version leaves upgrade.failed for the old agent to report', async () => {
   await using machine = await installed();
   await machine.ok(`${SUPERVISOR} stop`);

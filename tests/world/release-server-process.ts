@@ -35,6 +35,8 @@ function answer(request: IncomingMessage, response: ServerResponse): void {
   response.writeHead(200, { 'Content-Length': bytes.length });
   if (isProgram && faults.cutAfterBytes !== undefined) {
     response.write(bytes.subarray(0, faults.cutAfterBytes), () => response.destroy());
+  } else if (isProgram && faults.stallAfterBytes !== undefined) {
+    response.write(bytes.subarray(0, faults.stallAfterBytes));
   } else {
     response.end(request.method === 'HEAD' ? undefined : bytes);
   }

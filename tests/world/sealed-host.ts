@@ -14,6 +14,8 @@ export interface ReleaseFaults {
   readonly damaged?: boolean;
   /** A program's download breaks off after so many bytes. */
   readonly cutAfterBytes?: number;
+  /** A program's download stands still after so many bytes. */
+  readonly stallAfterBytes?: number;
 }
 
 export interface SealedHostOptions {

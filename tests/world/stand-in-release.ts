@@ -5,8 +5,8 @@ import { gzipSync } from 'node:zlib';
 
 const INSTALL = join(import.meta.dirname, '../../install');
 
-/** What becomes of `dumont-agent run`: it connects, it fails at once, or it lives and never connects. */
-export type Conduct = 'connects' | 'crashes' | 'hangs';
+/** What becomes of `dumont-agent run`: it connects, it fails at once, is refused, or lives and never connects. */
+export type Conduct = 'connects' | 'crashes' | 'is-refused' | 'hangs';
 
 export interface StandIn {
   readonly version: string;
@@ -80,6 +80,7 @@ run() {
   (umask 077 && env >"$DUMONT_STATE_DIR/seen-environment")
   umask >"$DUMONT_STATE_DIR/seen-umask"
   [ "$conduct" = crashes ] && exit 1
+  [ "$conduct" = is-refused ] && exit 77
   if [ "$conduct" = connects ]; then
     rm -f "$DUMONT_STATE_DIR/upgrade.pending" "$DUMONT_STATE_DIR/upgrade.failed"
     say welcomed
