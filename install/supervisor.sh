@@ -152,11 +152,7 @@ run_agent() {
   await_agent
   agent_pid='' # from here on a signal finds nobody to pass it to
   ran_s=$(($(uptime_s) - started_s))
-  # Waited for as well: who waits for the supervisor's end may count on nothing being left.
-  for helper in $minder_pid $killer_pid; do
-    kill "$helper" 2>/dev/null
-    wait "$helper"
-  done
+  for helper in $minder_pid $killer_pid; do end_helper "$helper"; done
   killer_pid=''
   rm -f "$state_dir/agent.pid"
   remember_exit
@@ -208,7 +204,17 @@ keep_running() {
   [ "$stopping" = 0 ]
 }
 
-# Ends a helper. It buries its own sleep: in many containers nobody else would, and each restart left a dead one.
+# Who waits for the supervisor's end may count on nothing being left. The signal is repeated, since a shell that gets one just
+# before it begins to wait misses it; and waiting for that shell could hold up the next agent for as long as it sleeps.
+end_helper() {
+  tries=0
+  while kill "$1" 2>/dev/null && [ -n "$(start_time "$1")" ] && [ "$tries" -lt 20 ]; do
+    sleep 0.05
+    tries=$((tries + 1))
+  done
+}
+
+# What a helper does at SIGTERM. It buries its own sleep: in many containers nobody else would, and each restart left a dead one.
 leave() {
   [ -n "$nap_pid" ] && kill "$nap_pid" 2>/dev/null && wait "$nap_pid"
   exit 0
@@ -294,10 +300,11 @@ roll_back() {
 }
 
 end_trial() {
+  # Told before the file moves, which is what others wait for.
+  note supervisor.upgrade-failed "\"from\":\"$trial_from\",\"to\":\"$trial_to\",\"reason\":\"$1\""
   printf 'reason=%s\n' "$1" >>"$pending"
   mv -f "$pending" "$state_dir/upgrade.failed"
   trial_since='' trial_failures=0
-  note supervisor.upgrade-failed "\"from\":\"$trial_from\",\"to\":\"$trial_to\",\"reason\":\"$1\""
 }
 
 # Atomic where mv knows -T (GNU, busybox).

@@ -10,6 +10,7 @@ const sealed = test.skipIf(!(await canSeal()));
 
 const URL = 'http://127.0.0.1:8766';
 const INSTALL = `curl -fsSL ${URL}/install.sh | sh -s --`;
+const SUPERVISOR = '/opt/dumont-agent/current/dumont-supervisor';
 
 interface Failure {
   readonly name: string;
@@ -206,7 +207,7 @@ sealed('a container that starts again has its agent, from the onstart script alo
   const connected = `until grep -q welcomed /var/lib/dumont-agent/log/agent.log 2>/dev/null; do sleep 0.1; done`;
   await machine.ok(`${start}\n${connected}`, { env });
   await machine.ok('kill -9 $(cut -d " " -f 1 /var/lib/dumont-agent/supervisor.pid /var/lib/dumont-agent/agent.pid)');
-  await machine.ok(': >/var/lib/dumont-agent/log/agent.log');
+  await machine.ok(`until ! ${SUPERVISOR} status; do sleep 0.1; done; : >/var/lib/dumont-agent/log/agent.log`);
   await machine.ok(`${start}\n${connected}`, { env });
 });
 

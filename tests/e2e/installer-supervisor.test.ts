@@ -24,6 +24,12 @@ async function agentPid(machine: SealedHost): Promise<string | undefined> {
   return stdout.split(' ')[0] === '' ? undefined : stdout.split(' ')[0];
 }
 
+/** Until it is gone: a signal is delivered before its effect. */
+async function killSupervisor(machine: SealedHost): Promise<void> {
+  await machine.ok(`read pid _ <${STATE}/supervisor.pid; kill -9 $pid`);
+  await eventually('it is dead', async () => (await machine.run(`${SUPERVISOR} status`)).exitCode === 3);
+}
+
 async function log(machine: SealedHost): Promise<string> {
   return machine.ok(`cat ${STATE}/log/agent.log`);
 }
@@ -113,8 +119,7 @@ sealed('a second supervisor is refused, and one whose pid file is stale is not',
     exitCode: 1,
     stderr: expect.stringContaining('already running'),
   });
-  await machine.ok(`read pid _ <${STATE}/supervisor.pid; kill -9 $pid`);
-  expect(await machine.run(`${SUPERVISOR} status`)).toMatchObject({ exitCode: 3 });
+  await killSupervisor(machine);
   // The pid is that of the first process, the start time is not.
   await machine.ok(`printf '1 12345 then\\n' >${STATE}/supervisor.pid`);
   await machine.ok(`${SUPERVISOR} start`);
@@ -124,7 +129,7 @@ sealed('a second supervisor is refused, and one whose pid file is stale is not',
 sealed('the agent of a supervisor that was killed makes room for a new one', async () => {
   await using machine = await installed();
   const orphan = await agentPid(machine);
-  await machine.ok(`read pid _ <${STATE}/supervisor.pid; kill -9 $pid`);
+  await killSupervisor(machine);
   await machine.ok(`${SUPERVISOR} start`);
   await eventually('another agent', async () => {
     const now = await agentPid(machine);
