@@ -155,7 +155,7 @@ sealed('an installation that is interrupted leaves nothing', async () => {
   await machine.ok(
     `setsid sh /tmp/install.sh >/dev/null 2>&1 & installer=$!
     until ls /opt/dumont-agent/versions/.new-*/packed.gz >/dev/null 2>&1; do sleep 0.1; done
-    kill -TERM -- -$installer; wait $installer; [ $? = 143 ]`,
+    kill -TERM -$installer; wait $installer; [ $? = 143 ]`,
     { env: { DUMONT_ENROL_TOKEN: 'one-time-token' } },
   );
   expect(await machine.tree()).toEqual(before);
