@@ -44,6 +44,16 @@ const SYSTEM_PACKAGES: readonly SystemPackage[] = [
     isPresent: () => isOnPath('lz4'),
     leftOut: 'the tests that unpack snapshots with the lz4 command',
   },
+  ...['busybox', 'curl', 'wget', 'iproute2'].map((name) => ({
+    name,
+    isPresent: () => isOnPath(name === 'iproute2' ? 'ip' : name),
+    leftOut: 'the tests of the installer in namespaces of their own',
+  })),
+  {
+    name: 'shellcheck',
+    isPresent: () => isOnPath('shellcheck'),
+    leftOut: 'the check of the shell scripts',
+  },
 ];
 
 /** Slow mirrors exist; one that takes longer than this does not answer. */
