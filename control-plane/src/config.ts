@@ -15,6 +15,9 @@ import { DumontError } from '@dumont/shared/util/errors.ts';
 
 const optional = z.string().min(1).optional();
 
+/** Where `npm run build:agent` writes. */
+const BUILT_RELEASES = fileURLToPath(new URL('../../dist/agent', import.meta.url));
+
 /** Every environment variable of the control plane; `--help` and install/env.example are made from it. */
 export const controlEnvironmentSchema = z.object({
   DUMONT_HOST: z.string().min(1).default('127.0.0.1').describe('Address to listen on.'),
@@ -67,11 +70,9 @@ export const controlEnvironmentSchema = z.object({
   DUMONT_BOOT_DEADLINE_MS: envMs(300_000, 1_000, 3_600_000).describe(
     'Longest wait for a rented machine to come up, ms.',
   ),
-  DUMONT_DOWNLOADS_DIR: z
-    .string()
-    .min(1)
-    .default(fileURLToPath(new URL('../../dist/agent', import.meta.url)))
-    .describe('Folder of the releases of the agent, one folder per version.'),
+  DUMONT_DOWNLOADS_DIR: optional.describe(
+    'Folder of the releases of the agent, one folder per version; default: dist/agent of this checkout.',
+  ),
   DUMONT_AGENT_UPGRADE: z
     .enum(['manual', 'auto'])
     .default('manual')
@@ -124,7 +125,7 @@ export function readControlConfig(environment: Readonly<Record<string, string | 
     heartbeatIntervalMs: env.DUMONT_HEARTBEAT_MS,
     startGraceMs: env.DUMONT_START_GRACE_MS,
     bootDeadlineMs: env.DUMONT_BOOT_DEADLINE_MS,
-    downloadsDirectory: resolve(env.DUMONT_DOWNLOADS_DIR),
+    downloadsDirectory: resolve(env.DUMONT_DOWNLOADS_DIR ?? BUILT_RELEASES),
     agentUpgrade: env.DUMONT_AGENT_UPGRADE,
     logLevel: env.DUMONT_LOG_LEVEL,
   };

@@ -5,7 +5,7 @@ import type { InstanceId, OperationId, WorkspaceId } from '@dumont/shared/model/
 import type { Heartbeat } from '@dumont/shared/protocol/heartbeat.ts';
 import type { Clock } from '@dumont/shared/util/clock.ts';
 import type { Logger } from '@dumont/shared/node/logger.ts';
-import type { AgentFacts } from '../hub/agent-facts.ts';
+import type { AgentFacts } from '../upgrades/agent-facts.ts';
 import type { Database } from '../store/database.ts';
 import type { SnapshotRow } from '../store/snapshots.ts';
 import type { AgentUpgrades } from '../upgrades/agent-upgrades.ts';

@@ -3,7 +3,7 @@ import type { Heartbeat, Sample } from '@dumont/shared/protocol/heartbeat.ts';
 import type { Hello } from '@dumont/shared/protocol/hello.ts';
 import type { HeartbeatMonitor } from '../detect/heartbeat-monitor.ts';
 import type { FleetView } from '../http/services.ts';
-import type { AgentFacts } from './agent-facts.ts';
+import type { AgentFacts } from '../upgrades/agent-facts.ts';
 import type { AgentHub } from './agent-hub.ts';
 import type { HubListener } from './hub-listener.ts';
 

@@ -5,7 +5,7 @@ import type { Clock } from '@dumont/shared/util/clock.ts';
 import { compareVersions } from '@dumont/shared/util/compare-versions.ts';
 import { DumontError, toDumontError } from '@dumont/shared/util/errors.ts';
 import type { AgentHub } from '../hub/agent-hub.ts';
-import type { AgentFacts } from '../hub/agent-facts.ts';
+import type { AgentFacts } from './agent-facts.ts';
 import { listReleases } from '../releases/list-releases.ts';
 import type { Database } from '../store/database.ts';
 import { appendEvent } from '../store/events.ts';

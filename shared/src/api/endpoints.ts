@@ -55,6 +55,7 @@ export const upgradeBodySchema = z
     ({ instanceId, workspace, all }) => [instanceId, workspace, all].filter((each) => each !== undefined).length === 1,
     {
       error: 'needs exactly one of instanceId, workspace and all',
+      path: ['instanceId'],
     },
   );
 
