@@ -1,7 +1,7 @@
 import { createHash, type Hash } from 'node:crypto';
 import { createReadStream } from 'node:fs';
 import { open, rm, stat } from 'node:fs/promises';
-import { Transform, type TransformCallback, Writable } from 'node:stream';
+import { Transform, type TransformCallback } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import { createGunzip } from 'node:zlib';
 import type { AgentBuild } from '@dumont/shared/model/agent-release.ts';
@@ -117,17 +117,14 @@ export async function unpackBuild(from: string, to: string, build: AgentBuild, s
   try {
     await using file = await open(to, 'w', 0o755);
     let bytes = 0;
-    const write = new Writable({
-      write(chunk: Buffer, _encoding, done) {
+    const write = async (chunks: AsyncIterable<Buffer>) => {
+      for await (const chunk of chunks) {
         bytes += chunk.length;
-        if (bytes > build.bytes) {
-          done(corrupt(`it unpacks to more than ${build.bytes} bytes`));
-          return;
-        }
+        if (bytes > build.bytes) throw corrupt(`it unpacks to more than ${build.bytes} bytes`);
         unpacked.update(chunk);
-        file.writeFile(chunk).then(() => done(), done);
-      },
-    });
+        await file.writeFile(chunk);
+      }
+    };
     await pipeline(createReadStream(from), hashing(packed), createGunzip(), write, { signal });
     if (packed.digest('hex') !== build.compressedSha256) throw corrupt('its checksum differs');
     if (bytes !== build.bytes || unpacked.digest('hex') !== build.sha256) {

@@ -20,12 +20,13 @@ export function agentsCommand(host: CommandHost): Command {
     .addOption(limitOption())
     .action((options: { workspace?: string; limit: number }) =>
       host.run(async (cli) => {
-        let newest: string | null = null;
+        const releases: { newest: string | null } = { newest: null };
         const list = await collect(options.limit, async (page) => {
           const answer = await cli.client.call('listAgents', { query: { workspace: options.workspace, ...page } });
-          newest = answer.newestVersion;
+          releases.newest = answer.newestVersion;
           return answer;
         });
+        const { newest } = releases;
         printList(cli, { ...list, columns: agentColumns(cli, newest), empty: 'No machines are rented.' });
         cli.note(newest === null ? 'No release of the agent was built.' : `Newest release: ${newest}.`);
       }),

@@ -53,7 +53,7 @@ export interface UpgradeState {
   readonly error: string | null;
 }
 
-interface Order extends UpgradeState, Omit<UpgradeCandidate, 'connected'> {
+interface Order extends UpgradeState, UpgradeCandidate {
   readonly release: AgentRelease;
   readonly force: boolean;
   readonly changedMs: number;
@@ -186,10 +186,11 @@ export class AgentUpgrades implements AsyncDisposable {
     if (waiting.length === 0) return;
     const movers = await moversOf(db, [...new Set(waiting.map((order) => order.workspaceId))]);
     const underWay = orders.filter((order) => order.state === 'running').map((order) => order.workspaceId);
-    const chosen = chooseUpgrades(
-      waiting.map((order) => ({ ...order, connected: fleet.agent(order.instanceId) !== undefined })),
-      { slots: MAX_CONCURRENT_UPGRADES - this.#running.size, busyWorkspaces: new Set([...movers.keys(), ...underWay]) },
-    );
+    const chosen = chooseUpgrades(waiting, {
+      slots: MAX_CONCURRENT_UPGRADES - this.#running.size,
+      busyWorkspaces: new Set([...movers.keys(), ...underWay]),
+      isConnected: (instanceId) => fleet.agent(instanceId) !== undefined,
+    });
     for (const order of chosen) {
       const running: Promise<void> = this.#upgrade(order).finally(() => this.#running.delete(running));
       this.#running.add(running);

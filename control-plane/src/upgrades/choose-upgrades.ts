@@ -6,7 +6,6 @@ export interface UpgradeCandidate {
   readonly instanceId: InstanceId;
   readonly workspaceId: WorkspaceId;
   readonly role: AgentRole;
-  readonly connected: boolean;
 }
 
 /**
@@ -20,13 +19,14 @@ export function chooseUpgrades<Candidate extends UpgradeCandidate>(
     readonly slots: number;
     /** Workspaces with an operation or with an upgrade under way. */
     readonly busyWorkspaces: ReadonlySet<WorkspaceId>;
+    readonly isConnected: (instanceId: InstanceId) => boolean;
   },
 ): readonly Candidate[] {
   const chosen: Candidate[] = [];
   const busy = new Set(facts.busyWorkspaces);
   for (const candidate of waiting.toSorted((a, b) => rank(a) - rank(b))) {
     if (chosen.length >= facts.slots) break;
-    if (!candidate.connected || busy.has(candidate.workspaceId)) continue;
+    if (!facts.isConnected(candidate.instanceId) || busy.has(candidate.workspaceId)) continue;
     busy.add(candidate.workspaceId);
     chosen.push(candidate);
   }

@@ -4,24 +4,19 @@ import fc from 'fast-check';
 import { expect, test } from 'vitest';
 
 const [a, b] = [newId('workspace'), newId('workspace')];
-const agent = (workspaceId: typeof a, role: 'gpu' | 'standby' = 'gpu', connected = true) => ({
+const agent = (workspaceId: typeof a, role: 'gpu' | 'standby' = 'gpu') => ({
   instanceId: newId('instance'),
   workspaceId,
   role,
-  connected,
 });
 
 test('standbys come first, one of a workspace at a time, and whoever is away or being moved waits', () => {
-  const [primary, standby, other, away] = [
-    agent(a),
-    agent(a, 'standby'),
-    agent(b),
-    agent(newId('workspace'), 'gpu', false),
-  ];
+  const [primary, standby, other, away] = [agent(a), agent(a, 'standby'), agent(b), agent(newId('workspace'))];
   const waiting = [primary, standby, other, away];
-  expect(chooseUpgrades(waiting, { slots: 4, busyWorkspaces: new Set() })).toEqual([standby, other]);
-  expect(chooseUpgrades(waiting, { slots: 4, busyWorkspaces: new Set([a]) })).toEqual([other]);
-  expect(chooseUpgrades(waiting, { slots: 0, busyWorkspaces: new Set() })).toEqual([]);
+  const isConnected = (id: string) => id !== away.instanceId;
+  expect(chooseUpgrades(waiting, { slots: 4, busyWorkspaces: new Set(), isConnected })).toEqual([standby, other]);
+  expect(chooseUpgrades(waiting, { slots: 4, busyWorkspaces: new Set([a]), isConnected })).toEqual([other]);
+  expect(chooseUpgrades(waiting, { slots: 0, busyWorkspaces: new Set(), isConnected })).toEqual([]);
 });
 
 test('never more than the slots, never two of a workspace', () => {
@@ -30,7 +25,7 @@ test('never more than the slots, never two of a workspace', () => {
   fc.assert(
     fc.property(fc.array(candidate, { maxLength: 12 }), fc.nat(5), (drawn, slots) => {
       const waiting = drawn.map(({ at, role }) => agent(workspaces[at] ?? a, role));
-      const chosen = chooseUpgrades(waiting, { slots, busyWorkspaces: new Set() });
+      const chosen = chooseUpgrades(waiting, { slots, busyWorkspaces: new Set(), isConnected: () => true });
       expect(chosen.length).toBeLessThanOrEqual(slots);
       expect(new Set(chosen.map(({ workspaceId }) => workspaceId)).size).toBe(chosen.length);
     }),
