@@ -42,6 +42,8 @@ export interface UpgraderOptions {
 export class Upgrader {
   readonly #options: UpgraderOptions;
   #isBusy = false;
+  /** Set by the first welcome; a reconnect must not take the note of a newer upgrade away. */
+  #settled: Promise<void> | null = null;
 
   constructor(options: UpgraderOptions) {
     this.#options = options;
@@ -62,6 +64,8 @@ export class Upgrader {
     if (this.#isBusy) throw new DumontError('CONFLICT', 'another upgrade is under way', { retryable: true });
     this.#isBusy = true;
     try {
+      // Tidying up after the last one removes half-made versions.
+      await this.#settled?.catch(() => {});
       const layout = await this.#layout();
       this.#refuseUnwanted(order);
       await this.#provide(layout, order, options);
@@ -74,8 +78,23 @@ export class Upgrader {
     }
   }
 
-  /** The control plane has welcomed this version: ends the supervisor's watch and keeps one older version. */
+  /**
+   * The control plane has welcomed this version: ends the supervisor's watch and keeps one older version. Once per
+   * process, unless it failed.
+   * @throws {DumontError} IO
+   */
   async welcomed(): Promise<void> {
+    if (this.#settled === null && this.#isBusy) return;
+    this.#settled ??= this.#settle();
+    try {
+      await this.#settled;
+    } catch (error) {
+      this.#settled = null;
+      throw error;
+    }
+  }
+
+  async #settle(): Promise<void> {
     const { notes, installDir, lastUpgrade, ownVersion } = this.#options;
     await notes.settle();
     if (installDir === null || lastUpgrade === null) return;

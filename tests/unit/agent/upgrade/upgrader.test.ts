@@ -36,7 +36,15 @@ async function installed(change: { lastUpgrade?: LastUpgrade; arch?: string; ins
     expect(await readlink(join(prefix, 'current'))).toBe(join('versions', '1.0.0'));
     expect(await readdir(stateDir)).toEqual([]);
   };
-  return { prefix, stateDir, order, versions, untouched, [Symbol.asyncDispose]: () => folder[Symbol.asyncDispose]() };
+  return {
+    prefix,
+    stateDir,
+    upgrader,
+    order,
+    versions,
+    untouched,
+    [Symbol.asyncDispose]: () => folder[Symbol.asyncDispose](),
+  };
 }
 
 test('a release is downloaded, tried, noted and switched to', async () => {
@@ -139,4 +147,17 @@ test('a note that cannot be understood says nothing', async () => {
   expect(await new UpgradeNotes(here.stateDir).lastUpgrade('1.0.0')).toBeNull();
   await writeFile(join(here.stateDir, 'upgrade.pending'), 'from=0.9.0\nto=0.9.1\n');
   expect(await new UpgradeNotes(here.stateDir).lastUpgrade('0.9.0')).toMatchObject({ outcome: 'rolled-back' });
+});
+
+test('an upgrade that comes right after the welcome is not tidied away, nor its note by a reconnect', async () => {
+  await using here = await installed({ lastUpgrade: { from: '0.9.0', to: '1.0.0', outcome: 'upgraded' } });
+  await mkdir(join(here.prefix, 'versions', '0.8.0'));
+  const { release, gz } = releaseOf('1.1.0', agentScript('1.1.0'));
+  await using downloads = await serveBytes(gz);
+  const welcomed = here.upgrader.welcomed();
+  await here.order(release, downloads.url);
+  await welcomed;
+  await here.upgrader.welcomed();
+  expect(await here.versions()).toEqual(['1.0.0', '1.1.0']);
+  expect(await readdir(here.stateDir)).toEqual(['upgrade.pending']);
 });
