@@ -1,6 +1,6 @@
-import { readdir, readFile, readlink } from 'node:fs/promises';
-import { mkdir } from 'node:fs/promises';
+import { mkdir, readdir, readFile, readlink } from 'node:fs/promises';
 import { join } from 'node:path';
+import { RESTART_HOLD_MS } from '@dumont/control-plane/detect/watch.ts';
 import { superviseAgent } from '@dumont/control-plane/providers/local/agent-supervisor.ts';
 import type { AgentRelease } from '@dumont/shared/model/agent-release.ts';
 import type { Workload } from '@dumont/shared/model/policy.ts';
@@ -93,7 +93,7 @@ async function expectUntouched({ pid, server, host }: World): Promise<void> {
   expect(await readFile(join(host.workspaceDir, 'starts'), 'utf8')).toBe('up\n');
 }
 
-test('an upgrade installs the version, comes back as it within two seconds, and the workload never notices', async () => {
+test('an upgrade installs the version, comes back as it before anyone doubts, and the workload never notices', async () => {
   await using world = await installedWorld();
   const { server, prefix, host } = world;
   const { release, gz } = releaseOf('1.1.0', agentScript('1.1.0'));
@@ -113,7 +113,7 @@ test('an upgrade installs the version, comes back as it within two seconds, and 
     upgradable: true,
     lastUpgrade: { from: '1.0.0', to: '1.1.0', outcome: 'upgraded' },
   });
-  expect(awayMs(world, answeredMs)).toBeLessThan(2_000);
+  expect(awayMs(world, answeredMs)).toBeLessThan(RESTART_HOLD_MS);
   expect(server.closes[0]?.code).toBe(CLOSE_CODES.restarting);
   await expectUntouched(world);
   expect(await readlink(join(prefix, 'current'))).toBe(join('versions', '1.1.0'));
