@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import type { Logger } from '@dumont/shared/node/logger.ts';
 import type { Command } from '@dumont/shared/protocol/command.ts';
 import type { Assignment, Hello } from '@dumont/shared/protocol/hello.ts';
+import type { Upstream } from '@dumont/shared/protocol/messages.ts';
 import { PROTOCOL_VERSION } from '@dumont/shared/protocol/version.ts';
 import { assertNever } from '@dumont/shared/util/assert.ts';
 import type { Clock } from '@dumont/shared/util/clock.ts';
@@ -23,10 +24,14 @@ import { ControlLink, type LinkListener } from './link/control-link.ts';
 import type { LinkEnd } from './link/link-end.ts';
 import type { LinkState } from './link/link-state.ts';
 import type { LinkTrouble } from './link/thread-messages.ts';
+import { UpgradeNotes } from './upgrade/upgrade-notes.ts';
+import { Upgrader } from './upgrade/upgrader.ts';
 import { AGENT_VERSION } from './version.ts';
 
 /** Twice per beat at the default interval, so that each beat sees a fresh sign of life. */
 const PULSE_MS = 100;
+/** A verdict takes one round trip and one transaction; a restart need not wait for more than a slow one. */
+const SETTLE_MS = 2_000;
 /** Preemption notices leave 30 s (Google) down to a few; the last snapshot must fit with room to close. */
 const LAST_WORDS_MS = 8_000;
 
@@ -38,29 +43,45 @@ export interface AgentParts {
   readonly log: Logger;
 }
 
+/** What asks a running agent to end. */
+export interface AgentSignals {
+  /** A preemption notice or an operator: the newest data is saved, the workload ends. */
+  readonly stop: AbortSignal;
+  /** Another process of this agent is to go on: the workload runs on. */
+  readonly restart: AbortSignal;
+}
+
 /**
- * Runs the agent until the signal asks it to stop (a preemption notice: the newest data is saved first) or the control
- * plane ends it. Runs nothing of the user's before it was welcomed; goes on through any outage of the control plane.
+ * Runs the agent until a signal asks it to end or the control plane ends it. Runs nothing of the user's before it was
+ * welcomed; goes on through any outage of the control plane. Whatever ends it but a stop or a release, the workload
+ * lives on for the next agent.
  * @throws {DumontError} UNAUTHORIZED when refused, CONFLICT when a newer agent process took over, IO for its state
- * @returns after a stop or a release, with everything closed
+ * @returns with everything closed; `restart` when it wants to be started again at once
  */
-export async function runAgent(parts: AgentParts, signal: AbortSignal): Promise<void> {
+export async function runAgent(parts: AgentParts, signals: AgentSignals): Promise<'done' | 'restart'> {
   const { config, clock, random, log } = parts;
   const { workspaceDir } = config;
   const stateFile = await StateFile.open(join(config.stateDir, 'agent.json'));
   const board = new BeatBoard();
   const listener = new AgentListener(stateFile, log);
-  const hello = helloOf(config, stateFile.state.highestEpoch);
+  const { upgrader, lastUpgrade } = await upgraderOf(parts);
+  const hello = { ...helloOf(config, stateFile.state.highestEpoch), ...(lastUpgrade !== null && { lastUpgrade }) };
+  const switched = new AbortController();
   await using gpus = new GpuSampler({ command: config.nvidiaSmi, clock, random, log });
   await using link = new ControlLink({ url: config.socketUrl, hello, board, clock, listener });
   await using duty = dutyOf(parts, stateFile, link);
   const desk = new CommandDesk({
-    perform: (action, options) => duty.perform(action, options),
-    send: (message) => link.send(message),
+    perform: (action, options) =>
+      action.name === 'upgrade' ? upgrader.perform(action, options) : duty.perform(action, options),
+    send: (message) => {
+      link.send(message);
+      // The answer is out before the link closes: now the version it tells of may start.
+      if (tellsOfSwitch(message)) switched.abort();
+    },
     clock,
   });
   // Events of the link come through the event loop, so none is delivered before this.
-  listener.attach(duty, desk);
+  listener.attach({ duty, desk, upgrader });
   gpus.start();
   const isOnline = () => link.state === 'online';
   await using _samples = new SampleLoop({
@@ -76,9 +97,13 @@ export async function runAgent(parts: AgentParts, signal: AbortSignal): Promise<
     board.write({ epoch: listener.epochNow, gpuUtilPct, unsavedMs: duty.unsavedMs(), workload: duty.workloadState });
   });
   try {
-    const end = await Promise.race([link.ended, untilAborted(signal)]);
-    if (end === null) await takeLeave(duty, link, log);
-    else await leave(end, duty, log);
+    const { stop } = signals;
+    const restart = AbortSignal.any([signals.restart, switched.signal]);
+    const end = await Promise.race([link.ended, untilAborted(stop), untilAborted(restart)]);
+    if (end === stop) await takeLeave(duty, link, log);
+    else if (end === restart) await makeWay(duty, link, log);
+    else await leave(end as LinkEnd, duty, log);
+    return end === restart ? 'restart' : 'done';
   } finally {
     cancelPulse();
     desk.abortAll(new DumontError('ABORTED', 'the agent stops'));
@@ -86,12 +111,17 @@ export async function runAgent(parts: AgentParts, signal: AbortSignal): Promise<
   }
 }
 
+interface Receivers {
+  readonly duty: Duty;
+  readonly desk: CommandDesk;
+  readonly upgrader: Upgrader;
+}
+
 /** Hands what the link delivers to the duty and the desk, and remembers epochs. */
 class AgentListener implements LinkListener {
   readonly #stateFile: StateFile;
   readonly #log: Logger;
-  #duty: Duty | null = null;
-  #desk: CommandDesk | null = null;
+  #receivers: Receivers | null = null;
   #epochNow = 0;
 
   constructor(stateFile: StateFile, log: Logger) {
@@ -99,9 +129,8 @@ class AgentListener implements LinkListener {
     this.#log = log;
   }
 
-  attach(duty: Duty, desk: CommandDesk): void {
-    this.#duty = duty;
-    this.#desk = desk;
+  attach(receivers: Receivers): void {
+    this.#receivers = receivers;
   }
 
   /** Epoch of the newest assignment. */
@@ -111,7 +140,7 @@ class AgentListener implements LinkListener {
 
   state(state: LinkState): void {
     this.#log.info({ event: 'link-state', state }, 'the control link changed its state');
-    if (state === 'online') this.#duty?.online();
+    if (state === 'online') this.#receivers?.duty.online();
   }
 
   trouble(trouble: LinkTrouble): void {
@@ -119,22 +148,29 @@ class AgentListener implements LinkListener {
   }
 
   assignment(assignment: Assignment, skewMs: number | null): void {
-    if (skewMs !== null) this.#log.info({ event: 'welcomed', skewMs }, 'the control plane welcomed this agent');
+    if (skewMs !== null) this.#onWelcome(skewMs);
     this.#hearEpoch(assignment.epoch);
     this.#epochNow = assignment.epoch;
     if (assignment.standing === 'fenced') {
-      this.#desk?.abortAll(new DumontError('STALE_EPOCH', `fenced at epoch ${assignment.epoch}`));
+      this.#receivers?.desk.abortAll(new DumontError('STALE_EPOCH', `fenced at epoch ${assignment.epoch}`));
     }
-    this.#duty?.assign(assignment);
+    this.#receivers?.duty.assign(assignment);
   }
 
   command(command: Command): void {
-    this.#desk?.receive(command);
+    this.#receivers?.desk.receive(command);
   }
 
   epoch(epoch: number): void {
     this.#hearEpoch(epoch);
-    this.#duty?.epochHeard(epoch);
+    this.#receivers?.duty.epochHeard(epoch);
+  }
+
+  #onWelcome(skewMs: number): void {
+    this.#log.info({ event: 'welcomed', skewMs }, 'the control plane welcomed this agent');
+    this.#receivers?.upgrader.welcomed().catch((error: unknown) => {
+      this.#log.error({ event: 'upgrade-not-settled', err: error }, 'cannot settle the upgrade: it may be rolled back');
+    });
   }
 
   #hearEpoch(epoch: number): void {
@@ -150,7 +186,14 @@ async function takeLeave(duty: Duty, link: ControlLink, log: Logger): Promise<vo
   log.info({ event: 'stopping' }, 'the agent was asked to stop');
   await duty.lastWords(LAST_WORDS_MS);
   await link[Symbol.asyncDispose]();
-  await duty.stopWorkload('all');
+  await duty.stopWorkload();
+}
+
+/** For the next process of this agent: the control plane hears that it comes, the workload notices nothing. */
+async function makeWay(duty: Duty, link: ControlLink, log: Logger): Promise<void> {
+  log.info({ event: 'restarting' }, 'the agent makes way for its next process');
+  await duty.settle(SETTLE_MS);
+  await link.close('restarting');
 }
 
 /** The link ended for good. */
@@ -159,15 +202,15 @@ async function leave(end: LinkEnd, duty: Duty, log: Logger): Promise<void> {
   const hint = end.hint === undefined ? {} : { hint: end.hint };
   switch (end.reason) {
     case 'stopped':
+    case 'restarting':
       return;
     case 'released':
-      await duty.stopWorkload('all');
+      await duty.stopWorkload();
       return;
     case 'superseded':
-      await duty.stopWorkload('own');
+      // The newer process has adopted the workload, or will.
       throw new DumontError('CONFLICT', end.message, hint);
     case 'unauthorized':
-      await duty.stopWorkload('own');
       throw new DumontError('UNAUTHORIZED', end.message, hint);
     case 'broken':
       // The workload goes on; the supervisor starts another agent, which takes it over.
@@ -194,6 +237,25 @@ function dutyOf(parts: AgentParts, stateFile: StateFile, link: ControlLink): Dut
   });
 }
 
+async function upgraderOf({ config, clock, random }: AgentParts) {
+  const notes = new UpgradeNotes(config.stateDir);
+  const lastUpgrade = await notes.lastUpgrade(AGENT_VERSION);
+  const { installDir, controlUrl } = config;
+  const { arch } = process;
+  const ownVersion = AGENT_VERSION;
+  return {
+    lastUpgrade,
+    upgrader: new Upgrader({ installDir, controlUrl, ownVersion, notes, lastUpgrade, arch, clock, random }),
+  };
+}
+
+/** True for the answer to an upgrade that has switched versions. */
+function tellsOfSwitch(message: Upstream): boolean {
+  if (message.kind !== 'command-result' || !message.outcome.ok) return false;
+  const { result } = message.outcome;
+  return result.name === 'upgrade' && result.from !== result.to;
+}
+
 function helloOf(config: AgentConfig, lastEpoch: number): Hello {
   return {
     kind: 'hello',
@@ -207,12 +269,13 @@ function helloOf(config: AgentConfig, lastEpoch: number): Hello {
     hostname: hostname(),
     cpuCount: availableParallelism(),
     memoryBytes: totalmem(),
+    upgradable: config.installDir !== null,
   };
 }
 
-function untilAborted(signal: AbortSignal): Promise<null> {
+function untilAborted(signal: AbortSignal): Promise<AbortSignal> {
   return new Promise((resolve) => {
-    if (signal.aborted) resolve(null);
-    else signal.addEventListener('abort', () => resolve(null), { once: true });
+    if (signal.aborted) resolve(signal);
+    else signal.addEventListener('abort', () => resolve(signal), { once: true });
   });
 }

@@ -28,6 +28,11 @@ export const agentEnvironmentSchema = z.object({
     .min(1)
     .default('/var/lib/dumont-agent')
     .describe("The agent's own files: its state and the workload's log."),
+  DUMONT_INSTALL_DIR: z
+    .string()
+    .min(1)
+    .optional()
+    .describe('Where this agent is installed, set by its supervisor; absent: it cannot upgrade itself.'),
   DUMONT_NVIDIA_SMI: z.string().min(1).default('nvidia-smi').describe('Name or path of nvidia-smi.'),
   DUMONT_FILE_STORE_MOUNT: z
     .string()
@@ -49,10 +54,13 @@ export const agentEnvironmentSchema = z.object({
 export interface AgentConfig {
   /** Full URL of the agent socket. */
   readonly socketUrl: string;
+  /** Base URL of the control plane, as given. */
+  readonly controlUrl: string;
   readonly instanceId: InstanceId;
   readonly role: AgentRole;
   readonly workspaceDir: string;
   readonly stateDir: string;
+  readonly installDir: string | null;
   readonly nvidiaSmi: string;
   readonly fileStoreMount: string | null;
   readonly logLevel: LogLevel;
@@ -67,10 +75,12 @@ export function readAgentConfig(environment: Readonly<Record<string, string | un
   const env = readEnvironment(agentEnvironmentSchema, environment);
   return {
     socketUrl: socketUrlOf(env.DUMONT_CONTROL_URL),
+    controlUrl: env.DUMONT_CONTROL_URL,
     instanceId: env.DUMONT_INSTANCE_ID,
     role: env.DUMONT_ROLE,
     workspaceDir: env.DUMONT_WORKSPACE_DIR,
     stateDir: env.DUMONT_STATE_DIR,
+    installDir: env.DUMONT_INSTALL_DIR ?? null,
     nvidiaSmi: env.DUMONT_NVIDIA_SMI,
     fileStoreMount: env.DUMONT_FILE_STORE_MOUNT ?? null,
     logLevel: env.DUMONT_LOG_LEVEL,

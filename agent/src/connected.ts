@@ -4,15 +4,27 @@ import { systemRandom } from '@dumont/shared/util/random.ts';
 import { runAgent } from './agent.ts';
 import { readAgentConfig } from './config.ts';
 import { forgetSecretVariables } from './host/secret-variables.ts';
+import { EXIT_CODES } from './host/exit-codes.ts';
 import { storeEngine } from './lease/store-engine.ts';
 import { AGENT_VERSION } from './version.ts';
 
-/** Connects to the control plane that the environment names, and serves it until stopped. @throws {DumontError} USAGE */
-export async function runConnected(signal: AbortSignal): Promise<void> {
+/**
+ * Connects to the control plane that the environment names, and serves it until stopped. SIGHUP asks it to make way for
+ * another process of this agent.
+ * @returns the exit code
+ * @throws {DumontError} USAGE, and what {@link runAgent} throws
+ */
+export async function runConnected(stop: AbortSignal): Promise<number> {
+  const hangUp = new AbortController();
+  const onHangUp = () => hangUp.abort();
+  // Until the process is gone: a second one, while the first is being obeyed, must not kill it.
+  process.on('SIGHUP', onHangUp);
   const config = readAgentConfig(process.env);
   // No child gets them by mistake; the kernel's copy of what the process was started with stays (docs/SECURITY.md).
   forgetSecretVariables(process.env);
   const log = createLogger('agent', config.logLevel).child({ instanceId: config.instanceId });
   const parts = { config, clock: systemClock, random: systemRandom };
-  await runAgent({ ...parts, log, openEngine: storeEngine({ ...parts, toolVersion: AGENT_VERSION }) }, signal);
+  const openEngine = storeEngine({ ...parts, toolVersion: AGENT_VERSION });
+  const end = await runAgent({ ...parts, log, openEngine }, { stop, restart: hangUp.signal });
+  return end === 'restart' ? EXIT_CODES.restart : EXIT_CODES.done;
 }

@@ -1,12 +1,16 @@
 #!/usr/bin/env node
 import { enableCompileCache } from 'node:module';
 import { join } from 'node:path';
-import { runMain } from '@dumont/shared/node/lifecycle.ts';
+import { runMain, usualExitCode } from '@dumont/shared/node/lifecycle.ts';
 import { DumontError } from '@dumont/shared/util/errors.ts';
 import { cacheFolder } from './host/cache-folder.ts';
+import { EXIT_CODES } from './host/exit-codes.ts';
 import { AGENT_VERSION } from './version.ts';
 
-await runMain((signal) => main(process.argv.slice(2), signal));
+await runMain(
+  (signal) => main(process.argv.slice(2), signal),
+  (failure) => (failure.code === 'UNAUTHORIZED' && isRun() ? EXIT_CODES.refused : usualExitCode(failure)),
+);
 
 async function main(argv: readonly string[], signal: AbortSignal): Promise<number> {
   const [command = 'run', ...rest] = argv;
@@ -30,8 +34,12 @@ async function main(argv: readonly string[], signal: AbortSignal): Promise<numbe
     throw new DumontError('USAGE', `unknown argument ${rest[0] ?? command}`, { hint: 'See dumont-agent --help.' });
   }
   const { runConnected } = await import('./connected.ts');
-  await runConnected(signal);
-  return 0;
+  return runConnected(signal);
+}
+
+/** The exit codes of `run` speak to its supervisor; those of the other commands to people and scripts. */
+function isRun(): boolean {
+  return (process.argv[2] ?? 'run') === 'run';
 }
 
 async function helpText(): Promise<string> {

@@ -3,6 +3,7 @@ import { createApiClient } from '@dumont/shared/api/client.ts';
 import { DumontError, isDumontError, toDumontError } from '@dumont/shared/util/errors.ts';
 import manifest from '../package.json' with { type: 'json' };
 import type { Cli, CliIo, CommandHost } from './cli.ts';
+import { agentsCommand } from './commands/agents.ts';
 import { eventsCommand } from './commands/events.ts';
 import { failoverCommand } from './commands/failover.ts';
 import { machinesCommand } from './commands/machines.ts';
@@ -33,6 +34,7 @@ export async function runCli(argv: readonly string[], io: CliIo): Promise<number
   };
   for (const group of [
     machinesCommand,
+    agentsCommand,
     workspacesCommand,
     snapshotsCommand,
     failoverCommand,

@@ -1,5 +1,6 @@
 import { homedir } from 'node:os';
 import { join, resolve } from 'node:path';
+import { fileURLToPath } from 'node:url';
 import { z } from 'zod';
 import { envFlag, envMs, envPort, readEnvironment } from '@dumont/shared/node/config.ts';
 import { LOG_LEVELS } from '@dumont/shared/node/logger.ts';
@@ -13,6 +14,9 @@ import {
 import { DumontError } from '@dumont/shared/util/errors.ts';
 
 const optional = z.string().min(1).optional();
+
+/** Where `npm run build:agent` writes. */
+const BUILT_RELEASES = fileURLToPath(new URL('../../dist/agent', import.meta.url));
 
 /** Every environment variable of the control plane; `--help` and install/env.example are made from it. */
 export const controlEnvironmentSchema = z.object({
@@ -66,6 +70,13 @@ export const controlEnvironmentSchema = z.object({
   DUMONT_BOOT_DEADLINE_MS: envMs(300_000, 1_000, 3_600_000).describe(
     'Longest wait for a rented machine to come up, ms.',
   ),
+  DUMONT_DOWNLOADS_DIR: optional.describe(
+    'Folder of the releases of the agent, one folder per version; default: dist/agent of this checkout.',
+  ),
+  DUMONT_AGENT_UPGRADE: z
+    .enum(['manual', 'auto'])
+    .default('manual')
+    .describe('auto: agents older than the newest release are brought to it, a few at a time.'),
   DUMONT_LOG_LEVEL: z.enum(LOG_LEVELS).default('info').describe('Least level that is logged.'),
 });
 
@@ -79,6 +90,8 @@ export interface ControlConfig {
   readonly heartbeatIntervalMs: number;
   readonly startGraceMs: number;
   readonly bootDeadlineMs: number;
+  readonly downloadsDirectory: string;
+  readonly agentUpgrade: 'manual' | 'auto';
   readonly logLevel: (typeof LOG_LEVELS)[number];
 }
 
@@ -112,6 +125,8 @@ export function readControlConfig(environment: Readonly<Record<string, string | 
     heartbeatIntervalMs: env.DUMONT_HEARTBEAT_MS,
     startGraceMs: env.DUMONT_START_GRACE_MS,
     bootDeadlineMs: env.DUMONT_BOOT_DEADLINE_MS,
+    downloadsDirectory: resolve(env.DUMONT_DOWNLOADS_DIR ?? BUILT_RELEASES),
+    agentUpgrade: env.DUMONT_AGENT_UPGRADE,
     logLevel: env.DUMONT_LOG_LEVEL,
   };
   const storage: StorageGrant =

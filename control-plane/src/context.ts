@@ -48,6 +48,7 @@ import { dropLeases } from './store/operations.ts';
 import { openDatabase } from './store/open-database.ts';
 import { ensureSetting } from './store/settings.ts';
 import { LoopLag } from './telemetry/loop-lag.ts';
+import { AgentUpgrades } from './upgrades/agent-upgrades.ts';
 import { VERSION } from './version.ts';
 import { DatabaseAgentDirectory } from './workspaces/agent-directory.ts';
 
@@ -84,6 +85,7 @@ export async function startControlPlane(options: ControlPlaneOptions): Promise<C
   const ground = await layGround(options, stack);
   const live = buildLiveSide(ground, stack);
   const { runner, guardian, sweeper, parts } = buildOperations(ground, live, stack);
+  const upgrades = stack.use(buildUpgrades(ground, live));
   const { listener, db, clock, log, config, apiToken, events } = ground;
 
   live.hub.attach(listener.server);
@@ -98,6 +100,7 @@ export async function startControlPlane(options: ControlPlaneOptions): Promise<C
     apiToken,
     events,
     fleet: live.fleet,
+    upgrades,
     version: VERSION,
     operations: {
       provision: async (body) => started(await startProvision(parts, body, config.storageName)),
@@ -115,6 +118,7 @@ export async function startControlPlane(options: ControlPlaneOptions): Promise<C
   guardian.start();
   runner.start();
   sweeper.start();
+  upgrades.start();
   const owned = stack.move();
   const dispose = () => owned.disposeAsync();
   return { url: ground.url, apiToken, database: db.flavour, [Symbol.asyncDispose]: dispose };
@@ -208,6 +212,11 @@ function buildOperations(ground: Ground, live: LiveSide, stack: AsyncDisposableS
   live.verdicts.to(guardian.onVerdict);
   stack.use(sweeper);
   return { runner, guardian, sweeper, parts };
+}
+
+function buildUpgrades({ db, clock, log, config, onChange }: Ground, { hub, fleet }: LiveSide): AgentUpgrades {
+  const { downloadsDirectory: downloadsDir, agentUpgrade: mode } = config;
+  return new AgentUpgrades({ db, hub, fleet, clock, log, downloadsDir, mode, onChange });
 }
 
 /** A destroyed machine is asked about in every busy round; strangers are looked for once in a while. */

@@ -41,7 +41,7 @@ test('a wrong token ends the agent with a clear message', async () => {
   const refused = { code: 'UNAUTHORIZED', message: 'unknown instance or wrong token', hint: 'rent it anew' } as const;
   server.refusal = { refused, closeCode: CLOSE_CODES.unauthorized };
   await using agent = new AgentProcess(server, await makeHost(folder.path));
-  expect(await agent.exit).toBe(1);
+  expect(await agent.exit).toBe(77);
   expect(agent.stderr).toContain('error: unknown instance or wrong token\nrent it anew\n');
   expect(agent.stderr).not.toContain('a-token-for-tests');
 });

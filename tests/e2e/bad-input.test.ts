@@ -160,7 +160,7 @@ describe('beside a running control plane', () => {
       DUMONT_STATE_DIR: join(site.folder, 'stray', 'state'),
     };
     const outcome = await runFresh(AGENT_MAIN, [], agent);
-    expect(outcome).toMatchObject({ exitCode: 1, stdout: '', left: [] });
+    expect(outcome).toMatchObject({ exitCode: 77, stdout: '', left: [] });
     expect(outcome.stderr).toMatch(/^error: .*unknown or its token is wrong/m);
     expect(outcome.stderr).toMatch(/DUMONT_AGENT_TOKEN/);
     expect(outcome.stderr).not.toContain('a token nobody gave out');

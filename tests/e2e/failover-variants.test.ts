@@ -8,7 +8,7 @@ import { systemClock } from '@dumont/shared/util/clock.ts';
 import { ControlPlaneProcess } from '../world/control-plane-process.ts';
 import { eventually } from '../world/eventually.ts';
 import { ProtectedWorkspace } from '../world/protected-workspace.ts';
-import { Site } from '../world/site.ts';
+import { AGENT_MAIN, Site } from '../world/site.ts';
 
 /** Six seconds from the silence to the fence: time enough to prepare a replacement on a busy computer. */
 const LATE_COMMIT = { detectMode: 'balanced' } as const;
@@ -209,6 +209,27 @@ describe('a failover', () => {
     expect(await workspace.failovers()).toEqual([]);
     expect(await workspace.view()).toMatchObject({ primaryInstanceId: primary.instanceId, epoch: 1 });
     expect(await workspace.starts(primary)).toEqual(starts);
+    await closeBooks(workspace);
+  });
+
+  test('does not happen because the agent was killed: another goes on with the same work at the same epoch', async () => {
+    const workspace = await ProtectedWorkspace.provision(site, 'agentless', { detectMode: 'balanced' });
+    const primary = await workspace.primary();
+    const [starts, workers] = [await workspace.starts(primary), await workspace.workers(primary)];
+    const [agentPid] = await site.processes(primary.providerRef, `${process.execPath} ${AGENT_MAIN}`);
+    process.kill(must(agentPid, 'the machine has an agent'), 'SIGKILL');
+    await eventually('another agent is there', async () => {
+      const [nextPid] = await site.processes(primary.providerRef, `${process.execPath} ${AGENT_MAIN}`);
+      return nextPid !== undefined && nextPid !== agentPid && (await workspace.primary()).workload === 'running';
+    });
+    const saved = await workspace.writeSafely('data/after.txt', 'saved by the second agent');
+    await workspace.worksOn(primary);
+    expect(saved.epoch).toBe(1);
+    expect(await workspace.workers(primary)).toEqual(workers);
+    expect(await workspace.starts(primary)).toEqual(starts);
+    expect(await workspace.failovers()).toEqual([]);
+    expect(await workspace.view()).toMatchObject({ primaryInstanceId: primary.instanceId, epoch: 1 });
+    expect((await workspace.events()).map(({ type }) => type)).not.toContain('failover.started');
     await closeBooks(workspace);
   });
 

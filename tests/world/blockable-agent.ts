@@ -15,6 +15,9 @@ await runMain(async (signal) => {
   const config = readAgentConfig(process.env);
   const parts = { config, clock: systemClock, random: systemRandom };
   const openEngine = storeEngine({ ...parts, toolVersion: 'test' });
-  await runAgent({ ...parts, log: createLogger('agent', 'info'), openEngine }, signal);
+  await runAgent(
+    { ...parts, log: createLogger('agent', 'info'), openEngine },
+    { stop: signal, restart: new AbortController().signal },
+  );
   process.disconnect();
 });

@@ -3,6 +3,9 @@ import type { Action, ActionResult } from '@dumont/shared/protocol/command.ts';
 import type { Assignment } from '@dumont/shared/protocol/hello.ts';
 import type { WorkOptions } from './engine.ts';
 
+/** What is asked of the workspace; an upgrade is the agent's own matter. */
+export type DutyAction = Exclude<Action, { readonly name: 'upgrade' }>;
+
 /** What an agent does for its workspace, beyond beating and sampling. One implementation per role. */
 export interface Duty extends AsyncDisposable {
   /** The newest assignment; takes effect in the background, a fence at once. Never throws. */
@@ -11,12 +14,14 @@ export interface Duty extends AsyncDisposable {
   online(): void;
   /** An epoch was heard outside an assignment. */
   epochHeard(epoch: number): void;
-  perform(action: Action, options: WorkOptions): Promise<ActionResult>;
+  perform(action: DutyAction, options: WorkOptions): Promise<ActionResult>;
   /** Age of the oldest change not in a committed snapshot, ms; 0 when everything is safe. */
   unsavedMs(): number;
   readonly workloadState: WorkloadState;
   /** The machine is about to go: saves what can be saved within the time. Never throws. */
   lastWords(withinMs: number): Promise<void>;
-  /** Ends the user's command; `own` leaves alone what another agent process may have started. */
-  stopWorkload(scope: 'all' | 'own'): Promise<void>;
+  /** Ends the user's command, whichever agent process started it. */
+  stopWorkload(): Promise<void>;
+  /** Another agent process is about to take over: waits until no snapshot lacks just its verdict. Never throws. */
+  settle(withinMs: number): Promise<void>;
 }

@@ -1,7 +1,7 @@
 import { mkdir } from 'node:fs/promises';
 import type { Workload as WorkloadSpec } from '@dumont/shared/model/policy.ts';
 import type { Logger } from '@dumont/shared/node/logger.ts';
-import type { Action, ActionResult } from '@dumont/shared/protocol/command.ts';
+import type { ActionResult } from '@dumont/shared/protocol/command.ts';
 import type { WorkloadState } from '@dumont/shared/protocol/heartbeat.ts';
 import type { Assignment } from '@dumont/shared/protocol/hello.ts';
 import type { SnapshotRef } from '@dumont/shared/protocol/snapshot-record.ts';
@@ -13,7 +13,7 @@ import type { ControlLink } from '../link/control-link.ts';
 import { runHook } from '../workload/hook.ts';
 import { Workload } from '../workload/workload.ts';
 import { WorkspaceWatcher } from '../workspace/watch.ts';
-import type { Duty } from './duty.ts';
+import type { Duty, DutyAction } from './duty.ts';
 import type { OpenEngine, WorkOptions, WorkspaceEngine } from './engine.ts';
 import { Publisher } from './publisher.ts';
 import type { StateFile } from './state-file.ts';
@@ -59,11 +59,14 @@ export class GpuDuty implements Duty {
   #publisherKey = '';
   /** What was unsaved when publishing ended; it stays unsaved. */
   #abandonedSinceMs: number | null = null;
+  /** Monotonic time from which on an earlier agent process may have left changes unsaved; null when none did. */
+  #inheritedSinceMs: number | null;
   #isRestoring = false;
   #cancelRetry = () => {};
 
   constructor(options: GpuDutyOptions) {
     this.#options = options;
+    this.#inheritedSinceMs = inheritedSince(options);
     this.#workload = new Workload({
       workspaceDir: options.workspaceDir,
       stateDir: options.stateDir,
@@ -109,7 +112,7 @@ export class GpuDuty implements Duty {
     this.#stopPublishing();
   }
 
-  async perform(action: Action, options: WorkOptions): Promise<ActionResult> {
+  async perform(action: DutyAction, options: WorkOptions): Promise<ActionResult> {
     await this.#settling;
     switch (action.name) {
       case 'snapshot':
@@ -153,8 +156,20 @@ export class GpuDuty implements Duty {
     }
   }
 
-  async stopWorkload(scope: 'all' | 'own'): Promise<void> {
-    await this.#workload.stop(EXIT_GRACE_MS, scope);
+  async stopWorkload(): Promise<void> {
+    await this.#workload.stop(EXIT_GRACE_MS);
+  }
+
+  async settle(withinMs: number): Promise<void> {
+    const waiting = new AbortController();
+    try {
+      await Promise.race([
+        this.#publisher?.verdictHeard(),
+        this.#options.clock.sleep(withinMs, waiting.signal).catch(() => {}),
+      ]);
+    } finally {
+      waiting.abort();
+    }
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -186,7 +201,10 @@ export class GpuDuty implements Duty {
           return;
         }
         await this.#becomePrimary(assignment);
-        await stateFile.update({ standing });
+        if (stateFile.state.standing !== standing) {
+          // What was restored is in the head; from here on changes count.
+          await stateFile.update({ standing, savedBeforeMs: this.#options.clock.nowMs() });
+        }
         return;
       case 'replacement':
       case 'standby':
@@ -194,6 +212,7 @@ export class GpuDuty implements Duty {
         await this.#workload.stop(FENCE_GRACE_MS);
         await this.#endPublishing(new DumontError('STALE_EPOCH', `this instance is ${standing} at epoch ${epoch}`));
         if (standing !== 'fenced') this.#abandonedSinceMs = null;
+        this.#inheritedSinceMs = null;
         await stateFile.update({ standing, workloadWanted: false });
         return;
       default:
@@ -205,7 +224,7 @@ export class GpuDuty implements Duty {
     const { workspaceDir, stateFile } = this.#options;
     await mkdir(workspaceDir, { recursive: true });
     if (stateFile.state.workloadWanted && this.#workload.state === 'unstarted' && assignment.workload !== null) {
-      await this.#resumeWorkload(assignment.workload);
+      await this.#takeUpWorkload(assignment.workload);
     }
     await this.#publishAs(assignment, await this.#engineFor(assignment));
   }
@@ -230,6 +249,8 @@ export class GpuDuty implements Duty {
       dirty,
       commit,
       isOnline,
+      unsavedSinceMs: this.#inheritedSinceMs,
+      onSaved: (beforeWallMs) => this.#onSaved(beforeWallMs),
       epoch,
       head,
       intervalMs,
@@ -252,10 +273,15 @@ export class GpuDuty implements Duty {
     return watcher;
   }
 
-  /** Brings back the command that ran when an earlier agent process died. */
-  async #resumeWorkload(spec: WorkloadSpec): Promise<void> {
+  /** Goes on with the command of an earlier agent process as it is, or starts it again when nothing is left of it. */
+  async #takeUpWorkload(spec: WorkloadSpec): Promise<void> {
     const { log } = this.#options;
     try {
+      if (await this.#workload.adopt(spec)) {
+        const { pid, state } = this.#workload;
+        log.info({ event: 'workload-adopted', pid, state }, 'the workload of an earlier agent was taken over');
+        return;
+      }
       await this.#workload.start(spec, { stableMs: 0, signal: AbortSignal.any([]) });
       log.info({ event: 'workload-resumed', pid: this.#workload.pid }, 'the workload was started again');
     } catch (error) {
@@ -335,6 +361,14 @@ export class GpuDuty implements Duty {
     this.#watcher = null;
   }
 
+  #onSaved(beforeWallMs: number): void {
+    this.#inheritedSinceMs = null;
+    const { log, stateFile } = this.#options;
+    stateFile.update({ savedBeforeMs: beforeWallMs }).catch((error: unknown) => {
+      log.error({ event: 'state-write-failed', err: error }, 'cannot remember what is saved');
+    });
+  }
+
   #onWorkloadState(state: WorkloadState): void {
     const { log, stateFile } = this.#options;
     log.info({ event: 'workload-state', state }, 'the workload changed its state');
@@ -343,4 +377,15 @@ export class GpuDuty implements Duty {
       log.error({ event: 'state-write-failed', err: error }, 'cannot remember that the workload ended');
     });
   }
+}
+
+/**
+ * An agent process that ended took its knowledge of what is unsaved along: anything since its last snapshot may be.
+ * Only a primary has something to lose.
+ */
+function inheritedSince({ stateFile, clock }: GpuDutyOptions): number | null {
+  const { standing, savedBeforeMs } = stateFile.state;
+  if (standing !== 'primary' || savedBeforeMs === null) return null;
+  // A wall clock that was set back in between must not make it look saved.
+  return clock.monotonicMs() - Math.max(0, clock.nowMs() - savedBeforeMs);
 }

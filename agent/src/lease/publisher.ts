@@ -32,6 +32,10 @@ export interface PublisherOptions {
   ) => Promise<SnapshotVerdict['verdict']>;
   /** True while the control plane can be asked; without it nothing new is published. */
   readonly isOnline: () => boolean;
+  /** Monotonic time from which on changes may be unsaved that the watcher never saw; null when there are none. */
+  readonly unsavedSinceMs: number | null;
+  /** Everything written before this wall time is in a committed snapshot. Must not throw. */
+  readonly onSaved: (beforeWallMs: number) => void;
   readonly epoch: number;
   readonly head: SnapshotRef | null;
   readonly intervalMs: number;
@@ -57,6 +61,8 @@ export class Publisher {
   #running: Promise<SnapshotRecord | null> | null = null;
   #next: Promise<SnapshotRecord | null> | null = null;
   #takenSinceMs: number | null = null;
+  #unseenSinceMs: number | null;
+  #verdict: Promise<unknown> = Promise.resolve();
   #lastStartMs = -Infinity;
   #failures = 0;
   #cancelTimer: (() => void) | null = null;
@@ -64,6 +70,7 @@ export class Publisher {
   constructor(options: PublisherOptions) {
     this.#options = options;
     this.#head = options.head;
+    this.#unseenSinceMs = options.unsavedSinceMs;
     this.#intervalMs = options.intervalMs;
   }
 
@@ -103,9 +110,14 @@ export class Publisher {
 
   /** Monotonic time of the oldest change that is not in a committed snapshot, null when everything is safe. */
   get unsavedSinceMs(): number | null {
-    const sinceMs = this.#options.dirty.sinceMonotonicMs;
-    if (this.#takenSinceMs === null) return sinceMs;
-    return Math.min(this.#takenSinceMs, sinceMs ?? Infinity);
+    const times = [this.#options.dirty.sinceMonotonicMs, this.#takenSinceMs, this.#unseenSinceMs];
+    const sinceMs = Math.min(...times.map((time) => time ?? Infinity));
+    return sinceMs === Infinity ? null : sinceMs;
+  }
+
+  /** Resolves when no uploaded snapshot waits for its verdict; at once while none does. Never rejects. */
+  async verdictHeard(): Promise<void> {
+    await this.#verdict;
   }
 
   get isStopped(): boolean {
@@ -158,6 +170,7 @@ export class Publisher {
   async #publish(options: WorkOptions): Promise<SnapshotRecord | null> {
     const { dirty, clock } = this.#options;
     this.#lastStartMs = clock.monotonicMs();
+    const startWallMs = clock.nowMs();
     const mark = dirty.take();
     this.#takenSinceMs = mark?.sinceMonotonicMs ?? null;
     try {
@@ -166,6 +179,9 @@ export class Publisher {
       if (tornPaths.length > 0) {
         const sinceMonotonicMs = mark?.sinceMonotonicMs ?? this.#lastStartMs;
         dirty.restore({ sinceMonotonicMs, paths: new Set(tornPaths) });
+      } else {
+        this.#unseenSinceMs = null;
+        this.#options.onSaved(startWallMs);
       }
       return record;
     } catch (error) {
@@ -184,7 +200,9 @@ export class Publisher {
       if (outcome.kind === 'unchanged') return { record: null, tornPaths };
       const { record } = outcome;
       options.signal.throwIfAborted();
-      const verdict = await commit({ epoch, snapshot: record }, options.signal);
+      const asked = commit({ epoch, snapshot: record }, options.signal);
+      this.#verdict = asked.catch(() => {});
+      const verdict = await asked;
       switch (verdict.kind) {
         case 'committed': {
           const { snapshotId, manifestKey, manifestHash } = record;

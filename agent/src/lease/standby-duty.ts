@@ -24,5 +24,7 @@ export class StandbyDuty implements Duty {
 
   async stopWorkload(): Promise<void> {}
 
+  async settle(): Promise<void> {}
+
   async [Symbol.asyncDispose](): Promise<void> {}
 }

@@ -1,7 +1,7 @@
 import { mkdir, readFile } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { STANDINGS } from '@dumont/shared/model/instance.ts';
-import { epochSchema } from '@dumont/shared/protocol/primitives.ts';
+import { epochSchema, wallMsSchema } from '@dumont/shared/protocol/primitives.ts';
 import { systemErrorCode, toDumontError } from '@dumont/shared/util/errors.ts';
 import { z } from 'zod';
 import { writeFileAtomic } from '../host/write-file-atomic.ts';
@@ -13,11 +13,13 @@ const agentStateSchema = z.object({
   standing: z.enum(STANDINGS).nullable(),
   /** True from an accepted start until a stop, a fence or the command's own end: start it again after a restart. */
   workloadWanted: z.boolean(),
+  /** Wall time before which everything was in a committed snapshot, by the newest one; null before the first. */
+  savedBeforeMs: wallMsSchema.nullable().default(null),
 });
 /** What an agent remembers over a restart. */
 export type AgentState = z.infer<typeof agentStateSchema>;
 
-const FRESH: AgentState = { highestEpoch: 0, standing: null, workloadWanted: false };
+const FRESH: AgentState = { highestEpoch: 0, standing: null, workloadWanted: false, savedBeforeMs: null };
 
 /** Keeps {@link AgentState} in a file. Writes happen one after another; the newest state wins. */
 export class StateFile {

@@ -10,7 +10,7 @@ import { DumontError } from '@dumont/shared/util/errors.ts';
 import type { BeatBoard } from './beat-board.ts';
 import type { LinkEnd } from './link-end.ts';
 import type { LinkState } from './link-state.ts';
-import type { FromLink, LinkThreadData, LinkTrouble, ToLink } from './thread-messages.ts';
+import type { FromLink, LinkThreadData, LinkTrouble, StopReason, ToLink } from './thread-messages.ts';
 
 /** A link thread that does not end in good order within this is ended the hard way. */
 const STOP_TIMEOUT_MS = 2_000;
@@ -112,12 +112,19 @@ export class ControlLink implements AsyncDisposable {
     });
   }
 
-  /** Closes the socket in good order and ends the thread. Idempotent. */
-  async [Symbol.asyncDispose](): Promise<void> {
-    this.#post({ type: 'stop' });
+  /**
+   * Closes the socket in good order, after everything sent before, and ends the thread. Idempotent; the first reason
+   * holds.
+   */
+  async close(reason: StopReason): Promise<void> {
+    this.#post({ type: 'stop', reason });
     const cancel = this.#options.clock.after(STOP_TIMEOUT_MS, () => void this.#worker.terminate());
     await this.#exited;
     cancel();
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.close('stopped');
   }
 
   #post(order: ToLink): void {

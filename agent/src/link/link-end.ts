@@ -1,9 +1,9 @@
 import { CLOSE_CODES } from '@dumont/shared/protocol/version.ts';
 import type { Refused } from '@dumont/shared/protocol/hello.ts';
 
-/** Why the link ended for good. Only `stopped` and `released` are the good order of things. */
+/** Why the link ended for good. Only `stopped`, `restarting` and `released` are the good order of things. */
 export interface LinkEnd {
-  readonly reason: 'stopped' | 'released' | 'superseded' | 'unauthorized' | 'broken';
+  readonly reason: 'stopped' | 'restarting' | 'released' | 'superseded' | 'unauthorized' | 'broken';
   readonly message: string;
   readonly hint?: string;
 }

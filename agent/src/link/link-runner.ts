@@ -13,7 +13,7 @@ import type { BeatBoard } from './beat-board.ts';
 import { endOfClose, type LinkEnd } from './link-end.ts';
 import { LINK_TABLE, type LinkEvent, type LinkState } from './link-state.ts';
 import { isPerishable, Outbox } from './outbox.ts';
-import type { FromLink, LinkTrouble } from './thread-messages.ts';
+import type { FromLink, LinkTrouble, StopReason } from './thread-messages.ts';
 
 /** A fleet must not storm a control plane that restarts, and one agent must be back within seconds. */
 const RECONNECT = { baseMs: 100, capMs: 5_000 } as const;
@@ -54,6 +54,7 @@ export class LinkRunner {
   #attempt = 0;
   #seq = 0;
   #highestEpoch: number;
+  #hello: Hello;
   #refused: Refused | null = null;
   #lastAckMs = 0;
   #lastPulse = { value: -1n, seenMs: 0 };
@@ -64,6 +65,7 @@ export class LinkRunner {
   constructor(options: LinkRunnerOptions) {
     this.#options = options;
     this.#highestEpoch = options.hello.lastEpoch;
+    this.#hello = options.hello;
   }
 
   start(): void {
@@ -80,9 +82,10 @@ export class LinkRunner {
     this.#write(message);
   }
 
-  /** Closes in good order. Idempotent. */
-  stop(): void {
-    this.#end({ reason: 'stopped', message: 'the agent stops' });
+  /** Closes in good order, after what was sent before. Idempotent. */
+  stop(reason: StopReason = 'stopped'): void {
+    const message = reason === 'restarting' ? 'the agent restarts' : 'the agent stops';
+    this.#end({ reason, message });
   }
 
   #connect(): void {
@@ -98,7 +101,7 @@ export class LinkRunner {
     socket.on('upgrade', (response) => response.socket.setNoDelay(true));
     socket.on('open', () => {
       if (socket !== this.#socket || !this.#step('opened')) return;
-      this.#write({ ...this.#options.hello, lastEpoch: this.#highestEpoch });
+      this.#write({ ...this.#hello, lastEpoch: this.#highestEpoch });
       this.#cancelTimer = clock.after(WELCOME_TIMEOUT_MS, () =>
         this.#lose({ doing: 'greet', message: `no welcome within ${WELCOME_TIMEOUT_MS} ms` }),
       );
@@ -162,6 +165,9 @@ export class LinkRunner {
   #onWelcome(heartbeatIntervalMs: number): void {
     if (!this.#step('welcomed')) return;
     this.#cancelTimer();
+    // Told once: a reconnect is no second upgrade.
+    const { lastUpgrade: _told, ...hello } = this.#hello;
+    this.#hello = hello;
     this.#attempt = 0;
     this.#lastAckMs = this.#options.clock.monotonicMs();
     this.#heartbeatIntervalMs = 0;
@@ -238,7 +244,7 @@ export class LinkRunner {
       cancel();
       emit({ type: 'ended', end });
     });
-    socket.close(1000, end.reason);
+    socket.close(end.reason === 'restarting' ? CLOSE_CODES.restarting : 1000, end.reason);
   }
 
   #dropSocket(): void {

@@ -28,7 +28,7 @@ port.on('message', (order: ToLink) => {
       runner.send(order.message);
       break;
     case 'stop':
-      runner.stop();
+      runner.stop(order.reason);
       break;
   }
 });

@@ -11,7 +11,12 @@ export interface LinkThreadData {
 }
 
 /** Main thread → link thread. */
-export type ToLink = { readonly type: 'send'; readonly message: Upstream } | { readonly type: 'stop' };
+export type ToLink =
+  | { readonly type: 'send'; readonly message: Upstream }
+  | { readonly type: 'stop'; readonly reason: StopReason };
+
+/** `restarting`: another process of this agent goes on in a moment. */
+export type StopReason = 'stopped' | 'restarting';
 
 /** Link thread → main thread. */
 export type FromLink =

@@ -31,6 +31,16 @@ export async function readProcess(pid: number): Promise<ProcessRow | null> {
   return text === null ? null : parseProcessStat(text);
 }
 
+/** USER_HZ: the unit of times in /proc, the same on every architecture of Linux that we run on. */
+const TICKS_PER_SECOND = 100;
+
+/** How long ago a process with these start ticks was started, ms; 0 without /proc. */
+export async function ageMs(startTicks: number): Promise<number> {
+  const uptimeSeconds = Number.parseFloat((await readOrNull('/proc/uptime')) ?? '');
+  if (!Number.isFinite(uptimeSeconds)) return 0;
+  return Math.max(0, (uptimeSeconds - startTicks / TICKS_PER_SECOND) * 1_000);
+}
+
 /** Every process that is not a zombie; empty on systems without /proc. */
 export async function listProcesses(): Promise<readonly ProcessRow[]> {
   let names: string[];

@@ -1,5 +1,4 @@
-import { type ChildProcess, spawn } from 'node:child_process';
-import { randomUUID } from 'node:crypto';
+import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Workload as WorkloadSpec } from '@dumont/shared/model/policy.ts';
 import { nextState } from '@dumont/shared/model/transition.ts';
@@ -9,10 +8,10 @@ import { type BackoffPolicy, backoffMs } from '@dumont/shared/util/backoff.ts';
 import type { Clock } from '@dumont/shared/util/clock.ts';
 import { DumontError, systemErrorCode, toDumontError } from '@dumont/shared/util/errors.ts';
 import type { Random } from '@dumont/shared/util/random.ts';
-import { endRun, RUN_VARIABLE } from './end-run.ts';
-import { readProcess } from './process-table.ts';
-import { readRunRecord, removeRunRecord, type RunRecord, writeRunRecord } from './run-record.ts';
-import { openLog, rotateLog, tailOfLog } from './workload-log.ts';
+import { endRun } from './end-run.ts';
+import { adoptRun, type Run, type RunFiles, startRun } from './run.ts';
+import { readRunRecord, removeRunRecord } from './run-record.ts';
+import { rotateLog, tailOfLog } from './workload-log.ts';
 import { WORKLOAD_TABLE, type WorkloadEvent } from './workload-state.ts';
 
 /** A crash loop must neither eat the machine nor wait long after a one-off. */
@@ -37,21 +36,16 @@ export interface WorkloadOptions {
   readonly logLimitBytes?: number;
 }
 
-interface Run {
-  readonly record: RunRecord;
-  readonly startedMs: number;
-  readonly exited: Promise<string | null>;
-}
-
 /**
  * Supervises the user's command: one process group at a time, started again with backoff when it fails, its output in
- * `<stateDir>/workload.log`. Processes that an earlier agent left behind are ended before a new run starts, so two
- * copies never run at once. The command outlives a killed agent; it ends only by {@link stop}.
+ * `<stateDir>/workload.log`. The command outlives the agent: the next one takes it up by {@link adopt}, and it ends only
+ * by {@link stop}. Processes that an earlier agent left behind are ended before a new run starts, so two copies never
+ * run at once.
  */
 export class Workload implements AsyncDisposable {
   readonly logPath: string;
   readonly #options: WorkloadOptions;
-  readonly #recordPath: string;
+  readonly #files: RunFiles;
   #state: WorkloadState = 'unstarted';
   #spec: WorkloadSpec | null = null;
   #run: Run | null = null;
@@ -64,7 +58,10 @@ export class Workload implements AsyncDisposable {
   constructor(options: WorkloadOptions) {
     this.#options = options;
     this.logPath = join(options.stateDir, 'workload.log');
-    this.#recordPath = join(options.stateDir, 'workload.pid');
+    this.#files = {
+      recordPath: join(options.stateDir, 'workload.pid'),
+      exitPath: join(options.stateDir, 'workload.exit'),
+    };
     this.#cancelRotation = options.clock.every(ROTATE_CHECK_MS, () => void this.#rotate());
   }
 
@@ -72,7 +69,7 @@ export class Workload implements AsyncDisposable {
     return this.#state;
   }
 
-  /** Process id of the running command's shell, else null. */
+  /** Process id of the shell that leads the running command's group, else null. */
   get pid(): number | null {
     return this.#state === 'running' ? (this.#run?.record.pid ?? null) : null;
   }
@@ -104,17 +101,34 @@ export class Workload implements AsyncDisposable {
   }
 
   /**
-   * Ends the command with everything it started: SIGTERM, then SIGKILL after `graceMs`. Idempotent.
-   * @param scope `all` ends what an earlier agent left behind as well; `own` only what this agent started
+   * Goes on with the command that an earlier agent process left behind, without touching it: it is supervised as if
+   * started here. One that ended meanwhile is judged by its exit code: 0 is its end, anything else a crash.
+   * @returns false when there is none, or nothing tells how it ended: then {@link start} is next
+   * @throws {DumontError} IO
+   */
+  adopt(spec: WorkloadSpec): Promise<boolean> {
+    return this.#inTurn(async () => {
+      if (this.#run !== null) return true;
+      const run = await adoptRun(this.#files, this.#options.clock);
+      if (run === null) return false;
+      this.#spec = spec;
+      this.#begin(run);
+      return true;
+    });
+  }
+
+  /**
+   * Ends the command with everything it started, also what an earlier agent left behind: SIGTERM, then SIGKILL after
+   * `graceMs`. Idempotent.
    * @throws {DumontError} IO when processes survive SIGKILL
    */
-  async stop(graceMs: number, scope: 'all' | 'own' = 'all'): Promise<void> {
+  async stop(graceMs: number): Promise<void> {
     this.#cancelRestart();
     this.#spec = null;
     await this.#inTurn(async () => {
       this.#cancelRestart();
       this.#step('stopped');
-      if (scope === 'all' || this.#run !== null) await this.#endCurrent(graceMs);
+      await this.#endCurrent(graceMs);
     });
   }
 
@@ -124,35 +138,28 @@ export class Workload implements AsyncDisposable {
     this.#cancelRotation();
     this.#spec = null;
     await this.#turn;
+    this.#run?.letGo();
   }
 
   async #spawn(spec: WorkloadSpec): Promise<Run> {
     await this.#endCurrent(LEFTOVER_GRACE_MS);
     const { clock, environment, workspaceDir } = this.#options;
-    const runId = randomUUID();
-    await using log = await openLog(this.logPath);
+    const { command } = spec;
+    const { logPath } = this;
     try {
-      // Recorded before it exists: should the agent die in between, the mark in its environment still finds it.
-      await writeRunRecord(this.#recordPath, { pid: 0, startTicks: 0, runId });
-      const child = spawn('/bin/sh', ['-c', spec.command], {
-        cwd: workspaceDir,
-        env: { ...environment, DUMONT_WORKSPACE_DIR: workspaceDir, [RUN_VARIABLE]: runId },
-        detached: true,
-        stdio: ['ignore', log.fd, log.fd],
-      });
-      const exited = exitOf(child);
-      const pid = await pidOf(child);
-      const startTicks = (await readProcess(pid))?.startTicks ?? 0;
-      const run: Run = { record: { pid, startTicks, runId }, startedMs: clock.monotonicMs(), exited };
-      this.#run = run;
-      await writeRunRecord(this.#recordPath, run.record);
-      this.#step('spawned');
-      void exited.then((failure) => this.#onExit(run, failure));
+      const run = await startRun({ files: this.#files, command, workspaceDir, environment, logPath, clock });
+      this.#begin(run);
       return run;
     } catch (error) {
       this.#step('gaveUp');
       throw toDumontError(error, 'IO', `starting the workload in ${workspaceDir}`);
     }
+  }
+
+  #begin(run: Run): void {
+    this.#run = run;
+    this.#step('spawned');
+    void run.exited.then((failure) => this.#onExit(run, failure));
   }
 
   #onExit(run: Run, failure: string | null): void {
@@ -188,11 +195,13 @@ export class Workload implements AsyncDisposable {
 
   /** Ends the run of this agent or the one that an earlier agent recorded. */
   async #endCurrent(graceMs: number): Promise<void> {
-    const record = this.#run?.record ?? (await readRunRecord(this.#recordPath));
+    const record = this.#run?.record ?? (await readRunRecord(this.#files.recordPath));
     if (record === null) return;
     await endRun(record, graceMs, this.#options.clock);
+    this.#run?.letGo();
     this.#run = null;
-    await removeRunRecord(this.#recordPath, record.runId);
+    await removeRunRecord(this.#files.recordPath, record.runId);
+    await rm(this.#files.exitPath, { force: true });
   }
 
   /** What the run ended with inside the time, null when it stayed up or exited with 0. */
@@ -236,23 +245,4 @@ export class Workload implements AsyncDisposable {
     this.#state = state;
     this.#options.onState(state);
   }
-}
-
-function pidOf(child: ChildProcess): Promise<number> {
-  return new Promise((resolve, reject) => {
-    child.once('error', reject);
-    child.once('spawn', () => {
-      if (child.pid !== undefined) resolve(child.pid);
-    });
-  });
-}
-
-/** Null for exit code 0, else the failure in words. Never rejects. */
-function exitOf(child: ChildProcess): Promise<string | null> {
-  return new Promise((resolve) => {
-    child.once('exit', (code, signal) => {
-      if (signal !== null) resolve(`signal ${signal}`);
-      else resolve(code === 0 ? null : `exit code ${code}`);
-    });
-  });
 }

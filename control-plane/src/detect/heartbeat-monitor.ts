@@ -2,6 +2,7 @@ import type { InstanceId } from '@dumont/shared/model/ids.ts';
 import { nextState } from '@dumont/shared/model/transition.ts';
 import type { Logger } from '@dumont/shared/node/logger.ts';
 import type { Heartbeat } from '@dumont/shared/protocol/heartbeat.ts';
+import { CLOSE_CODES } from '@dumont/shared/protocol/version.ts';
 import type { Clock } from '@dumont/shared/util/clock.ts';
 import { DumontError } from '@dumont/shared/util/errors.ts';
 import { CALM, nextAwareness, type Awareness } from './awareness.ts';
@@ -108,10 +109,15 @@ export class HeartbeatMonitor implements AsyncDisposable {
     this.#heard(watch);
   }
 
-  /** The agent's connection ended. An abrupt end asks for a second opinion at once; a goodbye proves nothing. */
-  disconnected(instanceId: InstanceId, info: { readonly abrupt: boolean }): void {
+  /**
+   * The agent's connection ended. An abrupt end asks for a second opinion at once; a goodbye proves nothing, and an
+   * announced restart holds the judgement of its silence for RESTART_HOLD_MS. Injected hard evidence counts all the same.
+   */
+  disconnected(instanceId: InstanceId, info: { readonly abrupt: boolean; readonly code?: number }): void {
     const watch = this.#watches.get(instanceId);
-    if (watch === undefined || watch.state === 'committed' || !info.abrupt) return;
+    if (watch === undefined || watch.state === 'committed') return;
+    if (info.code === CLOSE_CODES.restarting) watch.holdForRestart(this.#now());
+    if (!info.abrupt) return;
     watch.closeAbruptly();
     watch.evidence.set('socket-closed', { kind: 'socket-closed', hard: false, atMs: this.#clock.nowMs() });
     this.#judge(watch, this.#now());

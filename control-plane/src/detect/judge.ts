@@ -10,6 +10,7 @@ import type { WatchEvent, WatchState } from './watch-state.ts';
 export function nextWatchEvent(view: WatchView): WatchEvent | null {
   if (view.state === 'committed') return null;
   if (isHardNow(view)) return 'hard';
+  if (view.restarting) return null;
   switch (view.state) {
     case 'grace':
       return view.graceOver ? 'settled' : null;
@@ -42,6 +43,8 @@ export interface WatchView {
   readonly opinion: Opinion | null;
   /** The agent's connection ended without a goodbye and it has not come back. */
   readonly abruptlyClosed: boolean;
+  /** Its agent announced a restart a moment ago. */
+  readonly restarting: boolean;
   /** A person or a provider's notice said so. */
   readonly injectedHard: boolean;
 }

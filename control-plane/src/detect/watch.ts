@@ -30,6 +30,8 @@ export class Watch {
   #injectedHard = false;
   #askWanted = false;
   #askedAtMs = Number.NEGATIVE_INFINITY;
+  /** Until then silence was announced. */
+  #heldUntilMs = Number.NEGATIVE_INFINITY;
 
   state: WatchState = 'grace';
   lastSignMs: number;
@@ -88,7 +90,13 @@ export class Watch {
     this.#abruptlyClosed = false;
     this.#askWanted = false;
     this.#askedAtMs = Number.NEGATIVE_INFINITY;
+    this.#heldUntilMs = Number.NEGATIVE_INFINITY;
     this.dueMs = this.state === 'grace' ? this.#graceUntilMs : receivedMs + this.patience(0).probeAfterMs;
+  }
+
+  /** The agent said that it restarts: its silence proves nothing for a while. */
+  holdForRestart(nowMs: number): void {
+    this.#heldUntilMs = nowMs + RESTART_HOLD_MS;
   }
 
   /** The connection ended without a goodbye. */
@@ -144,6 +152,7 @@ export class Watch {
       opinion: this.opinion,
       abruptlyClosed: this.#abruptlyClosed,
       injectedHard: this.#injectedHard,
+      restarting: nowMs < this.#heldUntilMs,
     };
   }
 
@@ -158,6 +167,9 @@ export interface WatchContext {
   readonly nowMs: number;
   readonly nowMonotonicMs: number;
 }
+
+/** An agent starts within a second; a slow disk or a busy host takes some more. After that it counts as any silence. */
+export const RESTART_HOLD_MS = 5_000;
 
 /** Enough to know the rhythm. */
 const GRACE_BEATS = 3;

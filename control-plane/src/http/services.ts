@@ -5,8 +5,10 @@ import type { InstanceId, OperationId, WorkspaceId } from '@dumont/shared/model/
 import type { Heartbeat } from '@dumont/shared/protocol/heartbeat.ts';
 import type { Clock } from '@dumont/shared/util/clock.ts';
 import type { Logger } from '@dumont/shared/node/logger.ts';
+import type { AgentFacts } from '../upgrades/agent-facts.ts';
 import type { Database } from '../store/database.ts';
 import type { SnapshotRow } from '../store/snapshots.ts';
+import type { AgentUpgrades } from '../upgrades/agent-upgrades.ts';
 
 /** What the routes need of the control plane; `context.ts` builds it. */
 export interface ApiServices {
@@ -17,6 +19,7 @@ export interface ApiServices {
   /** Bearer token that every endpoint with `auth` requires. */
   readonly apiToken: string;
   readonly fleet: FleetView;
+  readonly upgrades: Pick<AgentUpgrades, 'newest' | 'state' | 'order'>;
   readonly operations: OperationStarter;
   readonly events: EventSource;
   /** Takes and commits a snapshot of the workspace's primary; null when nothing changed. @throws CONFLICT without a connected primary */
@@ -33,6 +36,8 @@ export interface FleetView {
   isConnected(instanceId: InstanceId): boolean;
   liveness(instanceId: InstanceId): InstanceView['liveness'];
   lastBeat(instanceId: InstanceId): Heartbeat | undefined;
+  /** Undefined while it is not connected. */
+  agent(instanceId: InstanceId): AgentFacts | undefined;
 }
 
 /** Starts durable operations; each call returns as soon as the operation is written down. */

@@ -3,12 +3,14 @@ import type { Heartbeat, Sample } from '@dumont/shared/protocol/heartbeat.ts';
 import type { Hello } from '@dumont/shared/protocol/hello.ts';
 import type { HeartbeatMonitor } from '../detect/heartbeat-monitor.ts';
 import type { FleetView } from '../http/services.ts';
+import type { AgentFacts } from '../upgrades/agent-facts.ts';
 import type { AgentHub } from './agent-hub.ts';
 import type { HubListener } from './hub-listener.ts';
 
 /** The live facts of all connected agents: passes them to the detector and keeps the newest for those who ask. */
 export class Fleet implements HubListener, FleetView {
   readonly #beats = new Map<InstanceId, Heartbeat>();
+  readonly #agents = new Map<InstanceId, AgentFacts>();
   #hub: AgentHub | undefined;
   #monitor: HeartbeatMonitor | undefined;
 
@@ -18,13 +20,16 @@ export class Fleet implements HubListener, FleetView {
     this.#monitor = parts.monitor;
   }
 
-  connected(instanceId: InstanceId, _hello: Hello): void {
+  connected(instanceId: InstanceId, hello: Hello): void {
+    const { agentVersion: version, bootId, upgradable = false } = hello;
+    this.#agents.set(instanceId, { version, bootId, upgradable });
     this.#monitor?.connected(instanceId);
   }
 
   disconnected(instanceId: InstanceId, info: { readonly abrupt: boolean; readonly code: number }): void {
     this.#monitor?.disconnected(instanceId, info);
     this.#beats.delete(instanceId);
+    this.#agents.delete(instanceId);
   }
 
   heartbeat(instanceId: InstanceId, beat: Heartbeat, receivedMonotonicMs: number): void {
@@ -49,5 +54,9 @@ export class Fleet implements HubListener, FleetView {
 
   lastBeat(instanceId: InstanceId): Heartbeat | undefined {
     return this.#beats.get(instanceId);
+  }
+
+  agent(instanceId: InstanceId): AgentFacts | undefined {
+    return this.#agents.get(instanceId);
   }
 }

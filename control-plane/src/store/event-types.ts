@@ -18,5 +18,8 @@ export const EVENT_TYPES = [
   'snapshot.committed',
   'restore.progress',
   'workload.failed',
+  'agent.upgrade-offered',
+  'agent.upgraded',
+  'agent.upgrade-failed',
 ] as const;
 export type EventType = (typeof EVENT_TYPES)[number];

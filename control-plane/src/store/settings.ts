@@ -8,3 +8,16 @@ export async function ensureSetting(db: Queryable, key: string, create: () => st
   const row = rows[0];
   return row === undefined ? create() : text(row, 'value');
 }
+
+export async function putSetting(db: Queryable, key: string, value: string): Promise<void> {
+  await db.query(
+    'insert into settings (key, value) values ($1, $2) on conflict (key) do update set value = excluded.value',
+    [key, value],
+  );
+}
+
+/** Settings whose key begins with the prefix, by key. */
+export async function settingsBelow(db: Queryable, prefix: string): Promise<ReadonlyMap<string, string>> {
+  const rows = await db.query('select key, value from settings where starts_with(key, $1) order by key', [prefix]);
+  return new Map(rows.map((row) => [text(row, 'key'), text(row, 'value')]));
+}

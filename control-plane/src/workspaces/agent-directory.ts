@@ -11,6 +11,7 @@ import type { Database } from '../store/database.ts';
 import { appendEvent } from '../store/events.ts';
 import { applyInstanceEvent, findInstance } from '../store/instances.ts';
 import { commitSnapshot } from '../store/snapshots.ts';
+import { recordUpgrade } from '../upgrades/upgrade-history.ts';
 import type { AssignmentSettings } from './assignments.ts';
 import { assignmentFor, refOf } from './assignments.ts';
 
@@ -79,6 +80,9 @@ export class DatabaseAgentDirectory implements AgentDirectory {
         data: { hostname: hello.hostname, agentVersion: hello.agentVersion },
       });
     });
+    if (hello.lastUpgrade !== undefined) {
+      await recordUpgrade(this.#db, instance, hello.lastUpgrade, this.#clock.nowMs());
+    }
     this.#onChange();
     const assignment = must(await assignmentFor(this.#db, instance.id, this.#settings), 'the instance was just seen');
     return { kind: 'admitted', assignment };

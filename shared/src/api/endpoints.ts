@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import { agentVersionSchema } from '../model/agent-release.ts';
 import { FAILOVER_STATES } from '../model/failover.ts';
 import { workspacePolicySchema } from '../model/policy.ts';
 import { snapshotRecordSchema } from '../protocol/snapshot-record.ts';
@@ -6,6 +7,7 @@ import { workspaceIdSchema } from '../protocol/primitives.ts';
 import type { Endpoint } from './endpoint.ts';
 import { failoverReportSchema } from './failover-report.ts';
 import {
+  agentViewSchema,
   eventViewSchema,
   instanceViewSchema,
   ledgerViewSchema,
@@ -39,6 +41,23 @@ export const provisionBodySchema = z.strictObject({
   initial: z.strictObject({ workspaceId: workspaceIdSchema, snapshot: snapshotRecordSchema }).optional(),
 });
 export type ProvisionBody = z.infer<typeof provisionBodySchema>;
+
+/** Whose agents are upgraded: exactly one of the three. */
+export const upgradeBodySchema = z
+  .strictObject({
+    instanceId: z.string().min(1).optional(),
+    workspace: z.string().min(1).optional(),
+    all: z.literal(true).optional(),
+    version: agentVersionSchema.optional().describe('The newest release by default.'),
+    force: z.boolean().default(false).describe('Also to an older version, or to one that was rolled back there.'),
+  })
+  .refine(
+    ({ instanceId, workspace, all }) => [instanceId, workspace, all].filter((each) => each !== undefined).length === 1,
+    {
+      error: 'needs exactly one of instanceId, workspace and all',
+      path: ['instanceId'],
+    },
+  );
 
 export const LOSS_KINDS = ['kill', 'freeze', 'partition'] as const;
 export type LossKind = (typeof LOSS_KINDS)[number];
@@ -134,6 +153,35 @@ export const ENDPOINTS = {
     query: nothing,
     body: z.strictObject({ kind: z.enum(LOSS_KINDS) }),
     response: z.object({ instanceId: z.string(), kind: z.enum(LOSS_KINDS), atMs: z.int() }),
+  },
+  listAgents: {
+    method: 'GET',
+    path: '/agents',
+    summary: 'The agents of rented machines, newest machine first: version, and the upgrade under way.',
+    auth: true,
+    successStatus: 200,
+    query: z.strictObject({ ...page, workspace: z.string().optional() }),
+    body: nothing,
+    response: pageOf(agentViewSchema).extend({ newestVersion: z.string().nullable() }),
+  },
+  upgradeAgents: {
+    method: 'POST',
+    path: '/agents/upgrade',
+    summary: 'Bring agents to another version, a few at a time; workloads run on.',
+    auth: true,
+    successStatus: 202,
+    query: nothing,
+    body: upgradeBodySchema,
+    response: z.object({
+      version: z.string(),
+      agents: z.array(
+        z.object({
+          instanceId: z.string(),
+          outcome: z.enum(['ordered', 'current', 'refused']),
+          reason: z.string().nullable(),
+        }),
+      ),
+    }),
   },
   listSnapshots: {
     method: 'GET',

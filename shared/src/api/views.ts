@@ -52,6 +52,24 @@ export const instanceViewSchema = z.object({
 });
 export type InstanceView = z.infer<typeof instanceViewSchema>;
 
+export const UPGRADE_STATES = ['waiting', 'running', 'failed'] as const;
+
+/** The agent on a machine: which version runs, and which is to. */
+export const agentViewSchema = z.object({
+  instanceId: z.string(),
+  workspaceId: z.string(),
+  workspaceName: z.string(),
+  role: z.enum(AGENT_ROLES),
+  connected: z.boolean(),
+  /** Null while it is not connected. */
+  version: z.string().nullable(),
+  /** It can install another version of itself; null while it is not connected. */
+  upgradable: z.boolean().nullable(),
+  /** What is planned or failed lately; null when neither. */
+  upgrade: z.object({ to: z.string(), state: z.enum(UPGRADE_STATES), error: z.string().nullable() }).nullable(),
+});
+export type AgentView = z.infer<typeof agentViewSchema>;
+
 export const snapshotViewSchema = snapshotRecordSchema.omit({ snapshotId: true, parentId: true }).extend({
   snapshotId: z.string(),
   parentId: z.string().nullable(),

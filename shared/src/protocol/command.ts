@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import { agentReleaseSchema, agentVersionSchema } from '../model/agent-release.ts';
 import { ERROR_CODES } from '../util/errors.ts';
 import { WORKLOAD_STATES } from './heartbeat.ts';
 import { commandIdSchema, countSchema } from './primitives.ts';
@@ -16,6 +17,20 @@ export const actionSchema = z.discriminatedUnion('name', [
   /** Start the assignment's workload; succeeds once it has stayed up for `stableMs`. Refused unless primary. */
   z.object({ name: z.literal('start-workload'), stableMs: z.int().min(0).max(600_000) }),
   z.object({ name: z.literal('stop-workload'), graceMs: z.int().min(0).max(600_000) }),
+  /**
+   * Install another version of the agent and restart as it, leaving the workload alone. Refused by an agent that is not
+   * installed (`hello.upgradable`), and for an older version without `force`.
+   */
+  z.object({
+    name: z.literal('upgrade'),
+    release: agentReleaseSchema,
+    /** Where the release's files lie: a URL, or a path of the control plane as this agent reaches it. Ends with `/`. */
+    downloadUrl: z
+      .string()
+      .max(2_048)
+      .regex(/^(?:https?:\/\/.+|\/.*)\/$/, 'must be an http(s) URL or an absolute path, ending with "/"'),
+    force: z.boolean().default(false),
+  }),
 ]);
 export type Action = z.infer<typeof actionSchema>;
 
@@ -41,6 +56,8 @@ export const actionResultSchema = z.discriminatedUnion('name', [
   z.object({ name: z.literal('restore'), restore: restoreResultSchema }),
   z.object({ name: z.literal('start-workload'), state: z.enum(WORKLOAD_STATES), pid: z.int().nullable() }),
   z.object({ name: z.literal('stop-workload'), state: z.enum(WORKLOAD_STATES) }),
+  /** Sent before the restart; equal versions when there was nothing to do. */
+  z.object({ name: z.literal('upgrade'), from: agentVersionSchema, to: agentVersionSchema }),
 ]);
 export type ActionResult = z.infer<typeof actionResultSchema>;
 

@@ -6,6 +6,15 @@ import { epochSchema, instanceIdSchema, workspaceIdSchema } from './primitives.t
 import { snapshotRefSchema } from './snapshot-record.ts';
 import { storageGrantSchema } from './storage-grant.ts';
 
+/** How the last attempt to install another version of this agent ended; told once. */
+export const lastUpgradeSchema = z.object({
+  from: z.string().max(64),
+  to: z.string().max(64),
+  outcome: z.enum(['upgraded', 'rolled-back']),
+  reason: z.string().max(1_000).optional(),
+});
+export type LastUpgrade = z.infer<typeof lastUpgradeSchema>;
+
 /** First message of an agent on a fresh socket. */
 export const helloSchema = z.object({
   kind: z.literal('hello'),
@@ -21,6 +30,9 @@ export const helloSchema = z.object({
   hostname: z.string().max(255),
   cpuCount: z.int().min(1).max(65_536),
   memoryBytes: z.int().min(0),
+  /** It is installed where it can install another version of itself. */
+  upgradable: z.boolean().optional(),
+  lastUpgrade: lastUpgradeSchema.optional(),
 });
 export type Hello = z.infer<typeof helloSchema>;
 

@@ -15,6 +15,8 @@ export const MAX_MESSAGE_BYTES = 1_048_576;
 export const CLOSE_CODES = {
   /** The other side is shutting down in good order: reconnect soon. */
   goingAway: 1001,
+  /** The agent restarts on purpose and is back in a moment; its workload runs on. */
+  restarting: 4001,
   /** The message broke the protocol; the reason names the field. */
   protocol: 4400,
   /** Unknown instance or wrong token; retrying will not help. */

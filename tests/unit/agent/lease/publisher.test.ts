@@ -27,7 +27,7 @@ function record(parent: SnapshotRef | null): SnapshotRecord {
 }
 
 /** A publisher with our own ports in memory: what the engine made and what the control plane says are scripted. */
-function setUp() {
+function setUp(inheritedSinceMs: number | null = null) {
   const clock = new ManualClock();
   const dirtySet = new DirtySet();
   const parents: (string | null)[] = [];
@@ -46,7 +46,10 @@ function setUp() {
     },
     [Symbol.asyncDispose]: () => Promise.resolve(),
   };
+  const saved: number[] = [];
   const publisher = new Publisher({
+    unsavedSinceMs: inheritedSinceMs,
+    onSaved: (beforeWallMs) => saved.push(beforeWallMs),
     engine,
     dirty: {
       get isDirty() {
@@ -74,7 +77,7 @@ function setUp() {
     dirtySet.mark(path, clock.monotonicMs());
     publisher.nudge();
   };
-  return { clock, dirtySet, parents, script, publisher, touch };
+  return { clock, dirtySet, parents, script, publisher, saved, touch };
 }
 
 test('while changes go on, snapshots come once per interval, each on the one before', async () => {
@@ -179,4 +182,44 @@ test('after a stop nothing is published, and a call says why', async () => {
   expect(parents).toEqual([]);
   await expect(publisher.publishNow()).rejects.toMatchObject({ code: 'STALE_EPOCH', message: 'fenced' });
   expect(publisher.unsavedSinceMs).toBe(0);
+});
+
+test('what an earlier agent may have left unsaved counts until the first snapshot, which says up to when all is safe', async () => {
+  const { clock, publisher, saved, script, touch } = setUp(-5_000);
+  expect(publisher.unsavedSinceMs).toBe(-5_000);
+  script.create = () => Promise.resolve({ kind: 'unchanged', tornPaths: ['a'] });
+  await publisher.publishNow();
+  expect([publisher.unsavedSinceMs, saved]).toEqual([-5_000, []]);
+  script.create = () => Promise.resolve({ kind: 'unchanged', tornPaths: [] });
+  touch('a');
+  await clock.advance(100);
+  const wallMs = clock.nowMs();
+  await publisher.publishNow();
+  expect([publisher.unsavedSinceMs, saved]).toEqual([null, [wallMs]]);
+});
+
+test('a snapshot that lacks only its verdict can be waited for', async () => {
+  const { publisher, script, touch } = setUp();
+  let answer = (_verdict: { readonly kind: 'committed'; readonly seq: number }) => {};
+  const asked = new Promise<void>((resolve) => {
+    script.commit = () => {
+      resolve();
+      return new Promise((settle) => {
+        answer = settle;
+      });
+    };
+  });
+  await publisher.verdictHeard();
+  touch('a');
+  const published = publisher.publishNow();
+  await asked;
+  let isHeard = false;
+  const heard = publisher.verdictHeard().then(() => {
+    isHeard = true;
+  });
+  await Promise.resolve();
+  expect(isHeard).toBe(false);
+  answer({ kind: 'committed', seq: 1 });
+  await heard;
+  await published;
 });

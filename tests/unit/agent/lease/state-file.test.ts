@@ -8,10 +8,14 @@ test('what was remembered is there after a restart, in a folder made on demand',
   await using folder = await makeTempFolder();
   const path = join(folder.path, 'deep', 'agent.json');
   const file = await StateFile.open(path);
-  expect(file.state).toEqual({ highestEpoch: 0, standing: null, workloadWanted: false });
+  expect(file.state).toEqual({ highestEpoch: 0, standing: null, workloadWanted: false, savedBeforeMs: null });
   void file.update({ highestEpoch: 3 });
   await file.update({ standing: 'primary', workloadWanted: true });
-  expect((await StateFile.open(path)).state).toEqual({ highestEpoch: 3, standing: 'primary', workloadWanted: true });
+  expect((await StateFile.open(path)).state).toMatchObject({
+    highestEpoch: 3,
+    standing: 'primary',
+    workloadWanted: true,
+  });
 });
 
 test('a file that cannot be understood counts as none', async () => {

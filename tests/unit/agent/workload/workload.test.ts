@@ -128,6 +128,69 @@ test('what a killed supervisor left running is ended before a new copy starts', 
   expect(run.workload.pid).not.toBe(left);
 });
 
+test('what a killed supervisor left running is adopted untouched, noticed when it ends, and judged like a child', async () => {
+  await using folder = await makeTempFolder();
+  const child = spawn(process.execPath, [join(import.meta.dirname, 'supervise.ts'), folder.path], { stdio: 'ignore' });
+  const left = await leftover(folder.path, child);
+  await using run = await workloadIn(folder.path);
+  const spec = { command: 'echo second; exec sleep 60', restart: true };
+  expect(await run.workload.adopt(spec)).toBe(true);
+  expect(run.workload.pid).toBe(left);
+  await run.workload.start(spec, { stableMs: 0, signal: never });
+  expect([run.workload.pid, run.states]).toEqual([left, ['running']]);
+  const [sleeper] = await childrenOf(left);
+  process.kill(sleeper ?? 0, 'SIGTERM');
+  await eventually('it is started again', () => run.states.join(' ') === 'running restarting running');
+  expect(run.workload.pid).not.toBe(left);
+  const words = await lines(run.workload.logPath);
+  expect([words[0], words.at(-1)]).toEqual(['first', 'second']);
+});
+
+test.each([
+  { code: 0, restart: true, states: ['running', 'exited'] },
+  { code: 3, restart: false, states: ['running', 'failed'] },
+  { code: 3, restart: true, states: ['running', 'restarting', 'running'] },
+])('a command that ended with $code while no agent ran (restart: $restart) goes through $states', async (scenario) => {
+  const { code, restart, states } = scenario;
+  await using folder = await makeTempFolder();
+  const first = await workloadIn(folder.path);
+  const gate = join(folder.path, 'gate');
+  const command = `while [ ! -e ${gate} ]; do sleep 0.01; done; echo over; rm ${gate}; exit ${code}`;
+  await first.workload.start({ command, restart }, { stableMs: 0, signal: never });
+  const { pid } = first.workload;
+  await first.workload[Symbol.asyncDispose]();
+  await writeFile(gate, '');
+  await eventually('it ended', async () => (await readProcess(pid ?? 0))?.isZombie ?? true);
+  await using run = await workloadIn(folder.path);
+  expect(await run.workload.adopt({ command, restart })).toBe(true);
+  await eventually(states.join(' '), () => run.states.length === states.length);
+  expect(run.states).toEqual(states);
+});
+
+test('nothing is adopted without a record, after a run that left no exit code, or from a stranger with its pid', async () => {
+  await using folder = await makeTempFolder();
+  const spec = { command: 'exec sleep 60', restart: true };
+  await using run = await workloadIn(folder.path);
+  expect(await run.workload.adopt(spec)).toBe(false);
+  await writeFile(join(folder.path, 'workload.exit'), 'run-0000 0\n');
+  const record = { pid: process.pid, startTicks: 1, runId: 'run-00001' };
+  await writeFile(join(folder.path, 'workload.pid'), JSON.stringify(record));
+  expect(await run.workload.adopt(spec)).toBe(false);
+  expect(run.states).toEqual([]);
+});
+
+test('an adopted command is stopped with everything it started', async () => {
+  await using folder = await makeTempFolder();
+  const child = spawn(process.execPath, [join(import.meta.dirname, 'supervise.ts'), folder.path], { stdio: 'ignore' });
+  const left = await leftover(folder.path, child);
+  const [sleeper] = await childrenOf(left);
+  await using run = await workloadIn(folder.path);
+  await run.workload.adopt({ command: 'exec sleep 60', restart: true });
+  await run.workload.stop(5_000);
+  expect(run.states).toEqual(['running', 'stopped']);
+  for (const pid of [left, sleeper ?? 0]) expect((await readProcess(pid))?.isZombie ?? true).toBe(true);
+});
+
 test('a copy whose pid was never recorded, because the agent died while starting it, is found by its mark', async () => {
   await using folder = await makeTempFolder();
   const runId = 'run-00000001';
@@ -199,6 +262,13 @@ test('a hook runs to its end; a failing one is an error with its last words; a s
   const left = await Promise.all((await listProcesses()).map(({ pid }) => commandLine(pid)));
   expect(left.filter((line) => line === 'sleep 63')).toEqual([]);
 });
+
+async function childrenOf(pid: number): Promise<number[]> {
+  return eventually('it has a child', async () => {
+    const text = await readFile(`/proc/${pid}/task/${pid}/children`, 'utf8').catch(() => '');
+    return text.trim() !== '' && text.trim().split(' ').map(Number);
+  });
+}
 
 async function commandLine(pid: number): Promise<string> {
   const text = await readFile(`/proc/${pid}/cmdline`, 'utf8').catch(() => '');

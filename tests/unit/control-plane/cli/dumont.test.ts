@@ -46,6 +46,8 @@ test('machines are a table for people, whole ids where a program reads', async (
 test.each([
   [['machines', 'list', '--all'], 'array'],
   [['machines', 'ledger', 'all=true'], 'array'],
+  [['agents', 'list'], 'array'],
+  [['agents', 'upgrade', 'workspace=demo'], 'object'],
   [['workspaces', 'list'], 'array'],
   [['workspaces', 'show', 'demo'], 'object'],
   [['snapshots', 'list', 'demo'], 'array'],

@@ -1,4 +1,5 @@
 import { STANDARD_KNOBS } from '@dumont/control-plane/detect/suspicion.ts';
+import { CLOSE_CODES } from '@dumont/shared/protocol/version.ts';
 import * as fc from 'fast-check';
 import { expect, test } from 'vitest';
 import { evidence, heartbeat, monitorWorld, newInstance } from './monitor-world.ts';
@@ -337,3 +338,30 @@ function stop(world: ReturnType<typeof monitorWorld>, ms: number, onWaking = () 
   world.clock.skip(ms);
   onWaking();
 }
+
+test('a restart that the agent announced is not judged for five seconds', async () => {
+  const world = await beatingWorld();
+  world.monitor.disconnected(instance, { abrupt: false, code: CLOSE_CODES.restarting });
+  await world.clock.advance(4_900);
+  expect(world.course()).toEqual([]);
+  world.monitor.connected(instance);
+  await world.beatFor(instance, 2_000);
+  expect(world.course()).toEqual([]);
+  await world.clock.advance(1_000);
+  expect(world.verdicts.map(({ kind }) => kind)).toEqual(['suspect', 'confirm']);
+});
+
+test('a restart that does not come about counts as silence from the last beat on', async () => {
+  const world = await beatingWorld();
+  world.monitor.disconnected(instance, { abrupt: false, code: CLOSE_CODES.restarting });
+  await world.clock.advance(6_000);
+  expect(world.course()).toEqual(['suspect 7000', 'confirm 7000', 'commit 7000']);
+});
+
+test('what a person knows counts during an announced restart too', async () => {
+  const world = await beatingWorld();
+  world.monitor.disconnected(instance, { abrupt: false, code: CLOSE_CODES.restarting });
+  await world.clock.advance(1_000);
+  world.monitor.inject(instance, { kind: 'operator', hard: true, atMs: 0 });
+  expect(world.verdicts.at(-1)?.kind).toBe('commit');
+});

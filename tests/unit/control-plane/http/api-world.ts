@@ -28,6 +28,7 @@ type OperationCall =
   | { readonly kind: 'provision'; readonly name: string }
   | { readonly kind: 'failover'; readonly workspaceId: string; readonly reason: string }
   | { readonly kind: 'release'; readonly instanceId: string; readonly snapshotFirst: boolean }
+  | { readonly kind: 'upgrade'; readonly version: string; readonly instanceIds: readonly string[] }
   | { readonly kind: 'loss'; readonly instanceId: string; readonly how: string };
 
 /** The real application on a real socket over a real database; only the operations behind it are recorded, not run. */
@@ -107,6 +108,17 @@ function testServices(parts: {
       isConnected: (instanceId) => fleet.has(instanceId),
       liveness: (instanceId) => fleet.get(instanceId)?.liveness ?? null,
       lastBeat: (instanceId) => fleet.get(instanceId)?.beat,
+      agent: (instanceId) =>
+        fleet.has(instanceId) ? { version: '0.1.0', bootId: 'boot-0001', upgradable: true } : undefined,
+    },
+    upgrades: {
+      newest: () => Promise.resolve('0.2.0'),
+      state: () => null,
+      order: (instances, { version = '0.2.0' }) => {
+        calls.push({ kind: 'upgrade', version, instanceIds: instances.map(({ id }) => id) });
+        const agents = instances.map(({ id }) => ({ instanceId: id, outcome: 'ordered', reason: null }) as const);
+        return Promise.resolve({ version, agents });
+      },
     },
     operations: {
       provision: async (body) => {

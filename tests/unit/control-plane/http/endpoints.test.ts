@@ -31,6 +31,7 @@ const GOOD_REQUESTS: Partial<Record<EndpointName, GoodRequest>> = {
   provision: { body: { name: 'fresh' } },
   injectLoss: { body: { kind: 'kill' } },
   listSnapshots: { query: 'workspace=demo' },
+  upgradeAgents: { body: { workspace: 'demo' } },
   takeSnapshot: { body: { workspace: 'demo' } },
   triggerFailover: { body: { workspace: 'demo' } },
 };
@@ -230,6 +231,22 @@ test('a workspace shows when its head was committed and who moves it', async () 
   const view = await world.client.call('getWorkspace', { params: { workspace: data.workspaceId } });
   expect(view).toMatchObject({ name: 'demo', headSnapshotId: data.snapshotIds[2], primaryInstanceId: data.primaryId });
   expect(view.headCommittedAtMs).toBeGreaterThan(0);
+});
+
+test('agents show what they run, and an upgrade reaches those it names', async () => {
+  world.calls.length = 0;
+  const { items, newestVersion } = await world.client.call('listAgents', { query: { workspace: 'demo' } });
+  expect(newestVersion).toBe('0.2.0');
+  expect(items.map(({ instanceId, workspaceName }) => [instanceId, workspaceName])).toEqual([[data.primaryId, 'demo']]);
+  await world.client.call('upgradeAgents', { body: { instanceId: data.primaryId, version: '0.3.0' } });
+  await world.client.call('upgradeAgents', { body: { workspace: 'demo' } });
+  expect(world.calls).toEqual([
+    { kind: 'upgrade', version: '0.3.0', instanceIds: [data.primaryId] },
+    { kind: 'upgrade', version: '0.2.0', instanceIds: [data.primaryId] },
+  ]);
+  for (const body of [{}, { workspace: 'demo', all: true }] as const) {
+    await expect(world.client.call('upgradeAgents', { body })).rejects.toMatchObject({ code: 'USAGE' });
+  }
 });
 
 test('commands reach the operations with what the caller asked for', async () => {

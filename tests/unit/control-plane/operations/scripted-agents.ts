@@ -91,6 +91,8 @@ async function obey(_instanceId: InstanceId, action: Action): Promise<ActionResu
       return { name: 'start-workload', state: 'running', pid: 42 };
     case 'stop-workload':
       return { name: 'stop-workload', state: 'stopped' };
+    case 'upgrade':
+      return { name: 'upgrade', from: '0.1.0', to: action.release.version };
   }
 }
 
