@@ -46,6 +46,8 @@ export const agentEnvironmentSchema = z.object({
 });
 
 export interface AgentConfig {
+  /** Base URL of the control plane's API, http or https. */
+  readonly controlUrl: string;
   /** Full URL of the agent socket. */
   readonly socketUrl: string;
   readonly instanceId: InstanceId;
@@ -65,6 +67,7 @@ export interface AgentConfig {
 export function readAgentConfig(environment: Readonly<Record<string, string | undefined>>): AgentConfig {
   const env = readEnvironment(agentEnvironmentSchema, environment);
   return {
+    controlUrl: env.DUMONT_CONTROL_URL.replace(/^ws/, 'http'),
     socketUrl: socketUrlOf(env.DUMONT_CONTROL_URL),
     instanceId: env.DUMONT_INSTANCE_ID,
     role: env.DUMONT_ROLE,

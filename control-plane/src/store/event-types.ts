@@ -18,5 +18,7 @@ export const EVENT_TYPES = [
   'snapshot.committed',
   'restore.progress',
   'workload.failed',
+  'storage.grant-failed',
+  'storage.grant-recovered',
 ] as const;
 export type EventType = (typeof EVENT_TYPES)[number];

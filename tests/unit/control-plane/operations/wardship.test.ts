@@ -6,6 +6,7 @@ import { newId } from '@dumont/shared/model/ids.ts';
 import { createLogger } from '@dumont/shared/node/logger.ts';
 import { expect, test } from 'vitest';
 import { onEachDatabase } from '../../../world/databases.ts';
+import { fileGrants } from '../../../world/file-grants.ts';
 import { ManualClock } from '../../../world/manual-clock.ts';
 import { someInstance, someWorkspace } from '../../../world/rows.ts';
 import { ScriptedAgents } from './scripted-agents.ts';
@@ -25,7 +26,7 @@ function wardshipOn(db: ConstructorParameters<typeof Wardship>[0]['db']) {
     loopLagMs: () => 0,
   });
   const locator = new MachineLocator({ db, providers: new Map() });
-  const settings = { heartbeatIntervalMs: 200, storage: { kind: 'file', path: '/none', prefix: '' } } as const;
+  const settings = { heartbeatIntervalMs: 200, storage: fileGrants('/none') };
   const wardship = new Wardship({ db, hub: agents, monitor, locator, settings, graceMs: GRACE_MS, log });
   return { clock, agents, monitor, wardship, verdicts };
 }
