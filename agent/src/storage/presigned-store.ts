@@ -66,7 +66,10 @@ export class PresignedStore implements ObjectStore {
       if (range === undefined && !Number.isNaN(promised)) assertObjectSize(key, promised);
       if (range !== undefined && promised !== range.length) {
         await answer.body?.cancel();
-        throw new DumontError('CORRUPT', `${key} gave ${promised} bytes for a range of ${range.length} at ${range.offset}`);
+        throw new DumontError(
+          'CORRUPT',
+          `${key} gave ${promised} bytes for a range of ${range.length} at ${range.offset}`,
+        );
       }
       return new Uint8Array(await answer.arrayBuffer());
     } catch (error) {

@@ -88,8 +88,12 @@ export class RenewingStore implements ObjectStore {
   }
 }
 
-/** Services differ in what they say then: B2 does not know the key id any more, others deny access. Pure. */
-function ranOut(error: StoreFailure, { expiresAtMs }: BucketGrant, nowMs: number): boolean {
-  if (error.answer.providerCode === 'ExpiredToken') return true;
-  return error.code === 'UNAUTHORIZED' && expiresAtMs !== undefined && nowMs >= expiresAtMs - CLOCKS_APART_MS;
+/**
+ * Services differ in what they say then: AWS `ExpiredToken` with 400, B2 does not know the key id any more, others deny
+ * access; and the answer to a HEAD has no body to say it in. Pure.
+ */
+function ranOut({ answer, code }: StoreFailure, { expiresAtMs }: BucketGrant, nowMs: number): boolean {
+  if (answer.providerCode === 'ExpiredToken') return true;
+  const isRefusal = code === 'UNAUTHORIZED' || answer.status === 400;
+  return isRefusal && expiresAtMs !== undefined && nowMs >= expiresAtMs - CLOCKS_APART_MS;
 }

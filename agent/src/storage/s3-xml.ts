@@ -24,7 +24,13 @@ export function elementText(xml: string, name: string): string | undefined {
   return found?.replaceAll(/&(?:lt|gt|quot|apos|amp|#x?[0-9a-fA-F]+);/g, unescapeEntity);
 }
 
-const NAMED: Readonly<Record<string, string>> = { '&lt;': '<', '&gt;': '>', '&quot;': '"', '&apos;': "'", '&amp;': '&' };
+const NAMED: Readonly<Record<string, string>> = {
+  '&lt;': '<',
+  '&gt;': '>',
+  '&quot;': '"',
+  '&apos;': "'",
+  '&amp;': '&',
+};
 
 function unescapeEntity(entity: string): string {
   const named = NAMED[entity];

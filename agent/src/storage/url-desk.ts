@@ -52,7 +52,8 @@ export class UrlDesk {
       const { urls } = await this.#sign(batch.map(({ request }) => request));
       for (const [index, { resolve, reject }] of batch.entries()) {
         const url = urls[index];
-        if (url === undefined) reject(new DumontError('PROTOCOL', 'the control plane signed fewer requests than asked'));
+        if (url === undefined)
+          reject(new DumontError('PROTOCOL', 'the control plane signed fewer requests than asked'));
         else resolve(url);
       }
     } catch (error) {

@@ -69,7 +69,7 @@ export class GrantBook implements GrantSource, AsyncDisposable {
   readonly #closing = new AbortController();
   readonly #background = new Set<Promise<void>>();
   readonly #cancelPeriod: () => void;
-  #revoking: Promise<void> | null = null;
+  #isRevoking = false;
   #isRevokingDue = false;
 
   constructor(options: GrantBookOptions) {
@@ -216,7 +216,9 @@ export class GrantBook implements GrantSource, AsyncDisposable {
     const { issuer, log } = this.#options;
     if (issuer.revokeForgotten === undefined || this.#closing.signal.aborted) return;
     this.#isRevokingDue = true;
-    this.#revoking ??= this.#inBackground(async () => {
+    if (this.#isRevoking) return;
+    this.#isRevoking = true;
+    void this.#inBackground(async () => {
       try {
         while (this.#isRevokingDue && !this.#closing.signal.aborted) {
           this.#isRevokingDue = false;
@@ -226,7 +228,7 @@ export class GrantBook implements GrantSource, AsyncDisposable {
       } catch (error) {
         log.warn({ event: 'revoke-failed', way: issuer.way, err: toDumontError(error) }, 'keys were not deleted yet');
       } finally {
-        this.#revoking = null;
+        this.#isRevoking = false;
       }
     });
   }

@@ -48,11 +48,18 @@ export function storageVariables(): Readonly<Record<string, typeof optional>> {
 
 /** What makes short-lived grants for machines; only the control plane reads them. */
 function grantVariables(): Readonly<Record<string, typeof optional>> {
-  const url = optional.refine((text) => text === undefined || isHttpUrl(text), 'must be a URL with https:// or http://');
+  const url = optional.refine(
+    (text) => text === undefined || isHttpUrl(text),
+    'must be a URL with https:// or http://',
+  );
   return {
-    B2_API_URL: url.describe(`Backblaze B2: base URL of the native API, for STORAGE_GRANTS=b2; default: ${B2_API_URL}.`),
+    B2_API_URL: url.describe(
+      `Backblaze B2: base URL of the native API, for STORAGE_GRANTS=b2; default: ${B2_API_URL}.`,
+    ),
     R2_API_URL: url.describe(`Cloudflare R2: base URL of the REST API, for STORAGE_GRANTS=r2; default: ${R2_API_URL}.`),
-    R2_API_TOKEN: optional.describe('Cloudflare R2: API token that may make temporary credentials, for STORAGE_GRANTS=r2.'),
+    R2_API_TOKEN: optional.describe(
+      'Cloudflare R2: API token that may make temporary credentials, for STORAGE_GRANTS=r2.',
+    ),
     S3_ROLE_ARN: optional.describe('AWS S3: role whose session the machines get, for STORAGE_GRANTS=sts.'),
     S3_STS_ENDPOINT: url.describe('AWS S3: endpoint of STS; default: the one of S3_REGION.'),
     WASABI_ROLE_ARN: optional.describe('Wasabi: role whose session the machines get, for STORAGE_GRANTS=sts.'),
