@@ -102,7 +102,7 @@ function socketUrlOf(controlUrl: string): string {
 }
 
 const SECRET_NAMES =
-  /^(?:DUMONT_AGENT_TOKEN|DUMONT_API_TOKEN|SNAPSHOT_(?:NEW_)?PASSWORD|(?:S3|B2|R2|WASABI|MINIO)_(?:KEY_ID|APPLICATION_KEY|SESSION_TOKEN))$/;
+  /^(?:DUMONT_AGENT_TOKEN|DUMONT_API_TOKEN|R2_API_TOKEN|SNAPSHOT_(?:NEW_)?PASSWORD|(?:S3|B2|R2|WASABI|MINIO)_(?:KEY_ID|APPLICATION_KEY|SESSION_TOKEN))$/;
 
 function withoutSecrets(environment: Readonly<Record<string, string | undefined>>): Record<string, string> {
   const kept = Object.entries(environment).flatMap(([name, value]) =>
