@@ -63,7 +63,7 @@ export function keepGrants(
 async function writeDown(db: Database, trouble: GrantTrouble, atMs: number): Promise<void> {
   const { kind, holder, way, error, expiresAtMs } = trouble;
   await appendEvent(db, {
-    type: `storage.grant-${kind}`,
+    type: kind === 'failed' ? 'storage.grant-failed' : 'storage.grant-recovered',
     atMs,
     workspaceId: holder.workspaceId,
     instanceId: holder.instanceId,
