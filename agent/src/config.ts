@@ -52,10 +52,10 @@ export const agentEnvironmentSchema = z.object({
 });
 
 export interface AgentConfig {
+  /** Base URL of the control plane's API, http or https. */
+  readonly controlUrl: string;
   /** Full URL of the agent socket. */
   readonly socketUrl: string;
-  /** Base URL of the control plane, as given. */
-  readonly controlUrl: string;
   readonly instanceId: InstanceId;
   readonly role: AgentRole;
   readonly workspaceDir: string;
@@ -74,8 +74,8 @@ export interface AgentConfig {
 export function readAgentConfig(environment: Readonly<Record<string, string | undefined>>): AgentConfig {
   const env = readEnvironment(agentEnvironmentSchema, environment);
   return {
+    controlUrl: env.DUMONT_CONTROL_URL.replace(/^ws/, 'http'),
     socketUrl: socketUrlOf(env.DUMONT_CONTROL_URL),
-    controlUrl: env.DUMONT_CONTROL_URL,
     instanceId: env.DUMONT_INSTANCE_ID,
     role: env.DUMONT_ROLE,
     workspaceDir: env.DUMONT_WORKSPACE_DIR,

@@ -6,6 +6,7 @@ import { readAgentConfig } from './config.ts';
 import { forgetSecretVariables } from './host/secret-variables.ts';
 import { EXIT_CODES } from './host/exit-codes.ts';
 import { storeEngine } from './lease/store-engine.ts';
+import { controlSigner } from './storage/control-signer.ts';
 import { AGENT_VERSION } from './version.ts';
 
 /**
@@ -24,7 +25,9 @@ export async function runConnected(stop: AbortSignal): Promise<number> {
   forgetSecretVariables(process.env);
   const log = createLogger('agent', config.logLevel).child({ instanceId: config.instanceId });
   const parts = { config, clock: systemClock, random: systemRandom };
-  const openEngine = storeEngine({ ...parts, toolVersion: AGENT_VERSION });
+  const authorization = () => `Bearer ${config.instanceId}.${config.secrets.token}`;
+  const sign = controlSigner({ controlUrl: config.controlUrl, authorization });
+  const openEngine = storeEngine({ ...parts, sign, toolVersion: AGENT_VERSION });
   const end = await runAgent({ ...parts, log, openEngine }, { stop, restart: hangUp.signal });
   return end === 'restart' ? EXIT_CODES.restart : EXIT_CODES.done;
 }

@@ -4,7 +4,7 @@ import { fileURLToPath } from 'node:url';
 import { z } from 'zod';
 import { envFlag, envMs, envPort, readEnvironment } from '@dumont/shared/node/config.ts';
 import { LOG_LEVELS } from '@dumont/shared/node/logger.ts';
-import type { StorageGrant } from '@dumont/shared/protocol/storage-grant.ts';
+import type { BucketGrant, DirectGrant } from '@dumont/shared/protocol/storage-grant.ts';
 import { readBucketGrant, storageVariables, type Environment } from '@dumont/shared/storage/storage-environment.ts';
 import {
   STORAGE_PROVIDERS,
@@ -12,6 +12,7 @@ import {
   type StorageProviderName,
 } from '@dumont/shared/storage/storage-profile.ts';
 import { DumontError } from '@dumont/shared/util/errors.ts';
+import { GRANT_MODES, planGrants, type GrantPlan } from './storage/choose-issuer.ts';
 
 const optional = z.string().min(1).optional();
 
@@ -45,6 +46,12 @@ export const controlEnvironmentSchema = z.object({
     .enum(STORAGE_PROVIDERS)
     .default('file')
     .describe('Where snapshots go: file, b2, r2, s3, wasabi or minio.'),
+  STORAGE_GRANTS: z
+    .enum(GRANT_MODES)
+    .default('auto')
+    .describe(
+      'How machines get at the bucket: auto, sts, r2, b2, presigned, or account, which hands every machine the keys of the whole bucket.',
+    ),
   FILE_STORE_PATH: optional.describe('Folder of the file store; default: DUMONT_DATA_DIR/objects.'),
   SNAPSHOT_PASSWORD: z
     .string()
@@ -99,7 +106,9 @@ export interface ControlConfig {
 export interface ControlSecrets {
   readonly databaseUrl: string | undefined;
   readonly apiToken: string | undefined;
-  readonly storage: StorageGrant;
+  /** The operator's own access to the store; never leaves this process but with STORAGE_GRANTS=account. */
+  readonly storage: DirectGrant;
+  readonly grants: GrantPlan;
   /** Goes to the agents, which encrypt with it; nothing here uses it. */
   readonly snapshotPassword: string | undefined;
 }
@@ -129,7 +138,7 @@ export function readControlConfig(environment: Readonly<Record<string, string | 
     agentUpgrade: env.DUMONT_AGENT_UPGRADE,
     logLevel: env.DUMONT_LOG_LEVEL,
   };
-  const storage: StorageGrant =
+  const storage: DirectGrant =
     env.STORAGE_PROVIDER === 'file'
       ? { kind: 'file', path: resolve(env.FILE_STORE_PATH ?? join(dataDirectory, 'objects')), prefix: '' }
       : bucketGrant(env.STORAGE_PROVIDER, environment);
@@ -139,12 +148,13 @@ export function readControlConfig(environment: Readonly<Record<string, string | 
       databaseUrl: env.DATABASE_URL,
       apiToken: env.DUMONT_API_TOKEN,
       storage,
+      grants: planGrants(env.STORAGE_GRANTS, storage, environment),
       snapshotPassword: env.SNAPSHOT_PASSWORD,
     },
   };
 }
 
-function bucketGrant(provider: BucketProviderName, env: Environment): StorageGrant {
+function bucketGrant(provider: BucketProviderName, env: Environment): BucketGrant {
   const reading = readBucketGrant(provider, env);
   if (reading.kind === 'grant') return reading.grant;
   const lines = reading.problems.map(({ text }) => `  ${text}`);

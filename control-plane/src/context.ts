@@ -3,7 +3,7 @@ import { mkdir } from 'node:fs/promises';
 import type { LossKind } from '@dumont/shared/api/endpoints.ts';
 import type { InstanceId } from '@dumont/shared/model/ids.ts';
 import type { Logger } from '@dumont/shared/node/logger.ts';
-import type { StorageGrant } from '@dumont/shared/protocol/storage-grant.ts';
+import type { DirectGrant } from '@dumont/shared/protocol/storage-grant.ts';
 import { CLOSE_CODES } from '@dumont/shared/protocol/version.ts';
 import { Bell } from '@dumont/shared/util/bell.ts';
 import type { Clock } from '@dumont/shared/util/clock.ts';
@@ -50,6 +50,8 @@ import { ensureSetting } from './store/settings.ts';
 import { LoopLag } from './telemetry/loop-lag.ts';
 import { AgentUpgrades } from './upgrades/agent-upgrades.ts';
 import { VERSION } from './version.ts';
+import { storageSigner } from './http/routes/agent-storage.ts';
+import { keepGrants } from './storage/keep-grants.ts';
 import { DatabaseAgentDirectory } from './workspaces/agent-directory.ts';
 
 export interface ControlPlaneOptions {
@@ -109,6 +111,7 @@ export async function startControlPlane(options: ControlPlaneOptions): Promise<C
     },
     takeSnapshot: (workspaceId, how) => takeSnapshot(parts, workspaceId, how),
     failoverReport: (failoverId) => buildFailoverReport(db, failoverId, clock.nowMs()),
+    signRequests: storageSigner({ db, clock, storage: ground.secrets.storage, plan: ground.secrets.grants }),
     injectLoss: (instanceId, kind) => injectLoss({ db, faults: ground.faults }, instanceId, kind),
   };
   listener.serve(createApp(services));
@@ -140,6 +143,7 @@ async function layGround(options: ControlPlaneOptions, stack: AsyncDisposableSta
   // The embedded database has one process: whoever held leases on its operations is dead.
   if (db.flavour === 'pglite') await dropLeases(db);
   const events = new EventFeed({ db, clock });
+  const bookkeeping = keepGrants({ ...options, clock, random, db, events }, stack);
   const installationId = await ensureSetting(db, 'installation-id', () => randomUUID().slice(0, 8));
   return {
     config,
@@ -156,7 +160,8 @@ async function layGround(options: ControlPlaneOptions, stack: AsyncDisposableSta
     labelPrefix: `dumont-${installationId}-`,
     providers: overrides?.providers ?? localProviders(options, clock, random),
     faults: new LocalFaults({ root: config.local.directory, clock }),
-    settings: { heartbeatIntervalMs: config.heartbeatIntervalMs, storage: secrets.storage },
+    settings: { heartbeatIntervalMs: config.heartbeatIntervalMs, storage: bookkeeping.book },
+    connectGrants: bookkeeping.connect,
     /** Rings when a workspace was fenced or a machine was proven gone. */
     changed: new Bell(),
     onChange: () => events.wake(),
@@ -178,6 +183,7 @@ function buildLiveSide(ground: Ground, stack: AsyncDisposableStack) {
   );
   fleet.connect({ hub, monitor });
   const wardship = new Wardship({ db, hub, monitor, locator, settings, graceMs: config.startGraceMs, clock, log });
+  ground.connectGrants({ hub, wardship });
   return { fleet, hub, wardship, verdicts };
 }
 
@@ -190,6 +196,7 @@ function buildOperations(ground: Ground, live: LiveSide, stack: AsyncDisposableS
     ...SWEEP_PERIODS,
     onGone: (instanceId) => {
       hub.close(instanceId, CLOSE_CODES.released, 'the machine was given back');
+      ground.settings.storage.end(instanceId);
       changed.ring();
     },
   });
@@ -267,7 +274,7 @@ function localProviders(options: ControlPlaneOptions, clock: Clock, random: Rand
   return new Map([[provider.name, provider]]);
 }
 
-async function prepareStorage(storage: StorageGrant): Promise<void> {
+async function prepareStorage(storage: DirectGrant): Promise<void> {
   if (storage.kind !== 'file') return;
   try {
     await mkdir(storage.path, { recursive: true, mode: 0o700 });

@@ -10,7 +10,11 @@ export interface OpenedStore extends AsyncDisposable {
 const CLOCKS_APART_MS = 600_000;
 
 /** What every object store does, whoever keeps the objects: one suite for all of them. */
-export function describeObjectStore(name: string, open: () => Promise<OpenedStore>): void {
+export function describeObjectStore(
+  name: string,
+  open: () => Promise<OpenedStore>,
+  { canDelete } = { canDelete: true },
+): void {
   describe(`an object store on ${name}`, () => {
     test('gives back what was put, whole and by range', async () => {
       await using opened = await open();
@@ -61,12 +65,19 @@ export function describeObjectStore(name: string, open: () => Promise<OpenedStor
       expect(await keysOf(store, 'nothing/')).toEqual([]);
     });
 
-    test('deletes, and deleting again does nothing', async () => {
+    test.runIf(canDelete)('deletes, and deleting again does nothing', async () => {
       await using opened = await open();
       await opened.store.put('gone', Buffer.from('x'));
       await opened.store.delete('gone');
       await opened.store.delete('gone');
       expect(await opened.store.stat('gone')).toBeNull();
+    });
+
+    test.skipIf(canDelete)('has no right to delete, says so, and keeps the object', async () => {
+      await using opened = await open();
+      await opened.store.put('kept', Buffer.from('x'));
+      await expect(opened.store.delete('kept')).rejects.toMatchObject({ code: 'UNAUTHORIZED', retryable: false });
+      expect(await opened.store.stat('kept')).toMatchObject({ sizeBytes: 1 });
     });
 
     test.each(['', '/', '/abs', 'a//b', '../up', 'a/../b', 'a/.', '.hidden', 'a b', 'ä', 'a\0b', 'x'.repeat(1_025)])(

@@ -1,7 +1,10 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { openStore } from '@dumont/agent/storage/open-store.ts';
 import { probeStore } from '@dumont/agent/storage/probe-store.ts';
+import { RequestSigner } from '@dumont/control-plane/storage/request-signer.ts';
+import { newId } from '@dumont/shared/model/ids.ts';
 import type { BucketGrant } from '@dumont/shared/protocol/storage-grant.ts';
+import { workspacePrefix } from '@dumont/shared/storage/workspace-prefix.ts';
 import { systemClock } from '@dumont/shared/util/clock.ts';
 import { seededRandom } from '@dumont/shared/util/random.ts';
 import { oracleObstacle, ORACLE_CREDENTIALS, startOracle, type OracleServer } from '../world/oracle-server.ts';
@@ -41,6 +44,21 @@ describe.skipIf(obstacle !== undefined)(name, () => {
     const store = await openStore(grant(), retrying);
     return { store, [Symbol.asyncDispose]: () => store[Symbol.asyncDispose]() };
   });
+
+  const openSigned = async () => {
+    const account = { ...grant(), prefix: `test-${(opened += 1)}/` };
+    const workspaceId = newId('workspace');
+    const prefix = account.prefix + workspacePrefix(workspaceId);
+    const signer = new RequestSigner(account, systemClock);
+    const sign = async (requests: Parameters<RequestSigner['sign']>[1]) => signer.sign({ workspaceId }, requests);
+    // A profile that trusts conditional puts, so that their signed header is tried on a real server too.
+    const store = await openStore(
+      { kind: 'presigned', profile: 's3', signPath: '/sign', prefix },
+      { ...retrying, sign },
+    );
+    return { store, [Symbol.asyncDispose]: () => store[Symbol.asyncDispose]() };
+  };
+  describeObjectStore('requests signed for versitygw', openSigned, { canDelete: false });
 
   // This server looks and then writes: on a busy machine two racing writers can both win, which the probe must notice.
   test('the probe finds everything in order, and tells whether conditional puts hold in a race', async () => {

@@ -1,6 +1,9 @@
 import { mkdir, readdir, rm, symlink, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
+import { RequestSigner } from '@dumont/control-plane/storage/request-signer.ts';
+import { newId } from '@dumont/shared/model/ids.ts';
+import { workspacePrefix } from '@dumont/shared/storage/workspace-prefix.ts';
 import { systemClock } from '@dumont/shared/util/clock.ts';
 import { seededRandom } from '@dumont/shared/util/random.ts';
 import { FileStore } from '@dumont/agent/storage/file-store.ts';
@@ -21,11 +24,27 @@ async function openFolder(): Promise<OpenedStore> {
   return { store, [Symbol.asyncDispose]: () => folder[Symbol.asyncDispose]() };
 }
 
+/** A store whose every request is signed by the one who has the keys. */
+async function openPresigned(profile: Exclude<SimulatorMode, 'ignorant'>): Promise<OpenedStore> {
+  const clock = fastClock(FASTER);
+  const opened = await openSimulatedS3({ mode: profile, clock }, { prefix: '' });
+  const signer = new RequestSigner(opened.grant, clock);
+  const workspaceId = newId('workspace');
+  const grant = { kind: 'presigned', profile, signPath: '/sign', prefix: workspacePrefix(workspaceId) } as const;
+  const sign = async (requests: Parameters<RequestSigner['sign']>[1]) => signer.sign({ workspaceId }, requests);
+  const store = await openStore(grant, { clock, random: seededRandom(1), sign });
+  return { store, [Symbol.asyncDispose]: () => opened[Symbol.asyncDispose]() };
+}
+
 const modes = Object.keys(MODES) as SimulatorMode[];
 
 describeObjectStore('a folder', openFolder);
 for (const mode of modes) {
   describeObjectStore(`simulated ${mode}`, () => openSimulatedS3({ mode, clock: fastClock(FASTER) }));
+}
+
+for (const mode of ['minio', 's3', 'b2', 'r2', 'wasabi'] as const) {
+  describeObjectStore(`requests signed for ${mode}`, () => openPresigned(mode), { canDelete: false });
 }
 
 const atomic = modes.filter(

@@ -239,7 +239,7 @@ test('a folder store mounted elsewhere on this host is found there', async () =>
   await using here = await world();
   const { server, host } = here;
   const { storage } = server.assignment;
-  if (storage.kind !== 'file') throw new Error('the test world keeps its store in a folder');
+  if (storage?.kind !== 'file') throw new Error('the test world keeps its store in a folder');
   server.assignment = { ...server.assignment, storage: { ...storage, path: '/on/the/control/plane' } };
   await writeFile(join(host.workspaceDir, 'a'), 'one');
   await using _ = new AgentProcess(server, { ...host, env: { DUMONT_FILE_STORE_MOUNT: storage.path } });

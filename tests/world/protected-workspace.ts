@@ -5,8 +5,9 @@ import { Snapshotter } from '@dumont/agent/snapshot/snapshotter.ts';
 import { FileStore } from '@dumont/agent/storage/file-store.ts';
 import type { FailoverReport } from '@dumont/shared/api/failover-report.ts';
 import type { EventView, InstanceView, OperationView, SnapshotView, WorkspaceView } from '@dumont/shared/api/views.ts';
-import { newId, type SnapshotId } from '@dumont/shared/model/ids.ts';
+import { newId, type SnapshotId, type WorkspaceId } from '@dumont/shared/model/ids.ts';
 import type { WorkspacePolicyInput } from '@dumont/shared/model/policy.ts';
+import { workspacePrefix } from '@dumont/shared/storage/workspace-prefix.ts';
 import { must } from '@dumont/shared/util/assert.ts';
 import { systemClock } from '@dumont/shared/util/clock.ts';
 import { isDumontError } from '@dumont/shared/util/errors.ts';
@@ -66,7 +67,7 @@ export class ProtectedWorkspace {
     await mkdir(root);
     await makeTree(root, TREE);
     const workspaceId = newId('workspace');
-    const store = new FileStore(site.storePath);
+    const store = new FileStore(join(site.storePath, workspacePrefix(workspaceId)));
     const parts = { store, root, workspaceId, writerId: 'staging', clock: systemClock, toolVersion: 'test' };
     const snapshot = created(await new Snapshotter(parts).create({ epoch: 0, parent: null }));
     const { operationId } = await site.client.call('provision', {
@@ -210,7 +211,7 @@ export class ProtectedWorkspace {
     const folder = await makeTempFolder();
     const { manifestKey, manifestHash } = view;
     const snapshot = { snapshotId: view.snapshotId as SnapshotId, manifestKey, manifestHash };
-    const store = new FileStore(this.site.storePath);
+    const store = new FileStore(join(this.site.storePath, workspacePrefix(view.workspaceId as WorkspaceId)));
     await restoreSnapshot({ store, snapshot, target: folder.path, clock: systemClock, deleteExtra: false });
     return folder;
   }

@@ -1,4 +1,4 @@
-import type { StorageGrant } from '@dumont/shared/protocol/storage-grant.ts';
+import type { DirectGrant } from '@dumont/shared/protocol/storage-grant.ts';
 import { systemRandom } from '@dumont/shared/util/random.ts';
 import { formatDuration } from '@dumont/shared/util/units.ts';
 import { probeStore } from '../storage/probe-store.ts';
@@ -36,7 +36,7 @@ async function checkStorage(situation: Situation, signal: AbortSignal): Promise<
 }
 
 /** The store that `--to` names, else that of the environment. @throws {DumontError} USAGE for a bad address or variables */
-function grantOf({ storeUrl, environment }: Situation): StorageGrant | null {
+function grantOf({ storeUrl, environment }: Situation): DirectGrant | null {
   if (storeUrl !== null) return grantFromUrl(storeUrl, environment);
   const provider = environment['STORAGE_PROVIDER'] ?? '';
   if (provider === '' || provider === 'file') return null;

@@ -1,6 +1,6 @@
 /** Of the agent and of object stores; the user's own secrets are the user's business. */
 const SECRET_VARIABLES =
-  /^(?:DUMONT_(?:(?:AGENT|API|ENROL)_)?TOKEN|SNAPSHOT_(?:NEW_)?PASSWORD|(?:S3|B2|R2|WASABI|MINIO)_(?:KEY_ID|APPLICATION_KEY|SESSION_TOKEN))$/;
+  /^(?:R2_API_TOKEN|DUMONT_(?:(?:AGENT|API|ENROL)_)?TOKEN|SNAPSHOT_(?:NEW_)?PASSWORD|(?:S3|B2|R2|WASABI|MINIO)_(?:KEY_ID|APPLICATION_KEY|SESSION_TOKEN))$/;
 
 type Environment = Readonly<Record<string, string | undefined>>;
 

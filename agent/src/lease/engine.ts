@@ -1,6 +1,7 @@
 import type { RestoreResult } from '@dumont/shared/protocol/command.ts';
 import type { Assignment } from '@dumont/shared/protocol/hello.ts';
 import type { SnapshotRecord, SnapshotRef } from '@dumont/shared/protocol/snapshot-record.ts';
+import type { StorageGrant } from '@dumont/shared/protocol/storage-grant.ts';
 import type { DirtyMark } from '../workspace/dirty-set.ts';
 import type { WatchIgnore } from '../workspace/watch.ts';
 
@@ -23,8 +24,10 @@ export type CreateOutcome = { readonly tornPaths: readonly string[] } & (
   | { readonly kind: 'created'; readonly record: SnapshotRecord }
 );
 
-/** Snapshots and restores of one workspace with one storage grant; what the agent needs of the snapshot engine. */
+/** Snapshots and restores of one workspace in one place of one object store; what the agent needs of the snapshot engine. */
 export interface WorkspaceEngine extends AsyncDisposable {
+  /** Goes on with another grant of the same place, also in the middle of work. */
+  renew(storage: StorageGrant): void;
   ignoreRules(): Promise<WatchIgnore>;
   /**
    * Uploads the difference to `parent`; the caller commits. The result holds everything written before the call.
@@ -42,4 +45,6 @@ export interface WorkspaceEngine extends AsyncDisposable {
 }
 
 /** Opens the engine for an assignment's workspace and storage. */
-export type OpenEngine = (assignment: Pick<Assignment, 'workspaceId' | 'storage'>) => Promise<WorkspaceEngine>;
+export type OpenEngine = (
+  assignment: Pick<Assignment, 'workspaceId'> & { readonly storage: StorageGrant },
+) => Promise<WorkspaceEngine>;

@@ -1,4 +1,5 @@
 import { mkdir } from 'node:fs/promises';
+import type { WorkspaceId } from '@dumont/shared/model/ids.ts';
 import type { Workload as WorkloadSpec } from '@dumont/shared/model/policy.ts';
 import type { Logger } from '@dumont/shared/node/logger.ts';
 import type { ActionResult } from '@dumont/shared/protocol/command.ts';
@@ -6,10 +7,12 @@ import type { WorkloadState } from '@dumont/shared/protocol/heartbeat.ts';
 import type { Assignment } from '@dumont/shared/protocol/hello.ts';
 import type { SnapshotRef } from '@dumont/shared/protocol/snapshot-record.ts';
 import { assertNever } from '@dumont/shared/util/assert.ts';
+import { Bell } from '@dumont/shared/util/bell.ts';
 import type { Clock } from '@dumont/shared/util/clock.ts';
 import { DumontError, toDumontError } from '@dumont/shared/util/errors.ts';
 import type { Random } from '@dumont/shared/util/random.ts';
 import type { ControlLink } from '../link/control-link.ts';
+import { placeOfGrant } from '../storage/held-grant.ts';
 import { runHook } from '../workload/hook.ts';
 import { Workload } from '../workload/workload.ts';
 import { WorkspaceWatcher } from '../workspace/watch.ts';
@@ -24,6 +27,8 @@ const FENCE_GRACE_MS = 2_000;
 const EXIT_GRACE_MS = 5_000;
 /** A store that is not mounted yet or a full disk may be well again soon. */
 const RETRY_MS = 2_000;
+/** A restore waits this long for a grant: less than it takes to rent another machine. */
+const GRANT_WAIT_MS = 30_000;
 
 export interface GpuDutyOptions {
   readonly workspaceDir: string;
@@ -38,7 +43,9 @@ export interface GpuDutyOptions {
 }
 
 interface OpenedEngine {
-  readonly key: string;
+  readonly workspaceId: WorkspaceId;
+  /** What it opened, whatever the keys. */
+  readonly place: string;
   readonly engine: WorkspaceEngine;
 }
 
@@ -54,6 +61,8 @@ export class GpuDuty implements Duty {
   /** Assignments take effect one after another. */
   #settling: Promise<void> = Promise.resolve();
   #opened: OpenedEngine | null = null;
+  /** Rings with every assignment. */
+  readonly #granted = new Bell();
   #watcher: WorkspaceWatcher | null = null;
   #publisher: Publisher | null = null;
   #publisherKey = '';
@@ -84,6 +93,8 @@ export class GpuDuty implements Duty {
 
   assign(assignment: Assignment): void {
     this.#assignment = assignment;
+    this.#granted.ring();
+    this.#renewStorage(assignment);
     // Publishing under an epoch that is over must not wait for its turn.
     if (!this.#isPrimary()) this.#stopPublishing();
     this.#settling = this.#settling.then(async () => {
@@ -233,7 +244,7 @@ export class GpuDuty implements Duty {
     const { clock, random, log, link } = this.#options;
     const { epoch, head } = assignment;
     const intervalMs = assignment.policy.snapshotIntervalMs;
-    const key = `${epoch} ${this.#opened?.key}`;
+    const key = `${epoch} ${this.#opened?.workspaceId} ${this.#opened?.place}`;
     if (this.#publisher !== null && this.#publisherKey === key && !this.#publisher.isStopped) {
       this.#publisher.setIntervalMs(intervalMs);
       this.#publisher.nudge();
@@ -301,7 +312,7 @@ export class GpuDuty implements Duty {
     snapshot: SnapshotRef,
     options: WorkOptions,
   ): Promise<Extract<ActionResult, { readonly name: 'restore' }>> {
-    const assignment = this.#assignment;
+    const assignment = await this.#grantedAssignment(options.signal);
     if (assignment?.standing !== 'replacement') {
       throw new DumontError('CONFLICT', `only a replacement restores, this instance is ${assignment?.standing}`);
     }
@@ -325,14 +336,37 @@ export class GpuDuty implements Duty {
     }
   }
 
-  async #engineFor(assignment: Assignment): Promise<WorkspaceEngine> {
-    const { workspaceId, storage } = assignment;
-    const key = JSON.stringify({ workspaceId, storage });
-    if (this.#opened?.key === key) return this.#opened.engine;
+  async #engineFor({ workspaceId, storage }: Assignment): Promise<WorkspaceEngine> {
+    const opened = this.#opened?.workspaceId === workspaceId ? this.#opened : null;
+    if (storage === null) {
+      // No new grant can be made just now; the one at hand is good until it runs out.
+      if (opened !== null) return opened.engine;
+      throw new DumontError('UNAVAILABLE', 'there is no grant for the object store yet', { retryable: true });
+    }
+    const place = placeOfGrant(storage);
+    if (opened?.place === place) return opened.engine;
     await this.#endPublishing(new DumontError('ABORTED', 'the storage of the workspace changed'));
     await this.#opened?.engine[Symbol.asyncDispose]();
-    this.#opened = { key, engine: await this.#options.openEngine({ workspaceId, storage }) };
+    this.#opened = { workspaceId, place, engine: await this.#options.openEngine({ workspaceId, storage }) };
     return this.#opened.engine;
+  }
+
+  /** At once, not in turn: what runs may be waiting for nothing else. */
+  #renewStorage({ workspaceId, storage }: Assignment): void {
+    if (storage === null || this.#opened?.workspaceId !== workspaceId) return;
+    if (this.#opened.place === placeOfGrant(storage)) this.#opened.engine.renew(storage);
+  }
+
+  /** The newest assignment, once it has a grant; without one after a while as well. */
+  async #grantedAssignment(signal: AbortSignal): Promise<Assignment | null> {
+    const { clock } = this.#options;
+    const untilMs = clock.monotonicMs() + GRANT_WAIT_MS;
+    for (;;) {
+      const assignment = this.#assignment;
+      const leftMs = untilMs - clock.monotonicMs();
+      if (assignment?.standing !== 'replacement' || assignment.storage !== null || leftMs <= 0) return assignment;
+      await this.#granted.wait({ clock, atMostMs: leftMs, signal });
+    }
   }
 
   #activePublisher(): Publisher {

@@ -9,6 +9,7 @@ import { linkEffort } from '../snapshot/planes/effort.ts';
 import { Snapshotter } from '../snapshot/snapshotter.ts';
 import { StatCache } from '../snapshot/stat-cache.ts';
 import { openStore } from '../storage/open-store.ts';
+import type { SignRequests } from '../storage/url-desk.ts';
 import { loadIgnoreRules } from '../workspace/ignore.ts';
 import type { OpenEngine } from './engine.ts';
 
@@ -23,15 +24,17 @@ export interface StoreEngineOptions {
   readonly clock: Clock;
   readonly random: Random;
   readonly toolVersion: string;
+  /** Needed for `presigned` grants only. */
+  readonly sign?: SignRequests;
 }
 
 /** The real engine: snapshots of the workspace folder to the object store of the grant. */
 export function storeEngine(options: StoreEngineOptions): OpenEngine {
-  const { config, clock, random, toolVersion } = options;
+  const { config, clock, random, toolVersion, sign } = options;
   const root = config.workspaceDir;
   return async ({ workspaceId, storage }) => {
     const mount = config.fileStoreMount === null ? {} : { fileMount: config.fileStoreMount };
-    const store = await openStore(storage, { clock, random, ...mount });
+    const store = await openStore(storage, { clock, random, sign, ...mount });
     const writerId = config.instanceId;
     const statCache = new StatCache(join(config.stateDir, `${workspaceId}.stat`));
     const keys = new RingKeeper({ store, password: config.secrets.snapshotPassword, label: writerId, clock });
@@ -47,6 +50,7 @@ export function storeEngine(options: StoreEngineOptions): OpenEngine {
       return snapshotter;
     };
     return {
+      renew: (grant) => store.renew(grant),
       ignoreRules: () => loadIgnoreRules(root),
       create: async (request) => {
         const secrets = await keys.secretsFor(request.parent, { signal: request.signal });

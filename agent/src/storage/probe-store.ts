@@ -1,5 +1,5 @@
 import { randomBytes } from 'node:crypto';
-import type { StorageGrant } from '@dumont/shared/protocol/storage-grant.ts';
+import type { DirectGrant } from '@dumont/shared/protocol/storage-grant.ts';
 import type { ConditionalPut } from '@dumont/shared/storage/storage-profile.ts';
 import { DumontError, isDumontError, toDumontError } from '@dumont/shared/util/errors.ts';
 import { FileStore } from './file-store.ts';
@@ -46,7 +46,7 @@ const SKEW_WARNING_MS = 450_000;
  * work is in the result, not thrown.
  * @throws {DumontError} ABORTED; USAGE for a bad prefix
  */
-export async function probeStore(grant: StorageGrant, options: ProbeOptions): Promise<StoreProbe> {
+export async function probeStore(grant: DirectGrant, options: ProbeOptions): Promise<StoreProbe> {
   const target = await openTarget(grant, options);
   try {
     return await new Probe(target, options).run();
@@ -66,7 +66,7 @@ interface ProbeTarget {
   readonly close: () => Promise<void>;
 }
 
-async function openTarget(grant: StorageGrant, options: RetryOptions): Promise<ProbeTarget> {
+async function openTarget(grant: DirectGrant, options: RetryOptions): Promise<ProbeTarget> {
   if (grant.kind === 'file') {
     return {
       store: new PrefixStore(new FileStore(grant.path), grant.prefix),

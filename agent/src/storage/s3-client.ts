@@ -4,6 +4,8 @@ import type { BucketGrant } from '@dumont/shared/protocol/storage-grant.ts';
 export interface S3ClientOptions {
   /** Bodies of PUTs go without their SHA-256. */
   readonly unsignedPayload: boolean;
+  /** The grant whose keys sign the next request; the same place as the first. */
+  readonly held: { readonly current: BucketGrant };
   readonly onServerTime?: (serverMs: number) => void;
 }
 
@@ -23,11 +25,7 @@ export function makeS3Client(grant: BucketGrant, options: S3ClientOptions): S3Cl
     endpoint: grant.endpoint,
     region: grant.region,
     forcePathStyle: grant.forcePathStyle,
-    credentials: {
-      accessKeyId: grant.accessKeyId,
-      secretAccessKey: grant.secretAccessKey,
-      ...(grant.sessionToken === undefined ? {} : { sessionToken: grant.sessionToken }),
-    },
+    credentials: () => Promise.resolve(identityOf(options.held.current)),
     // Services other than AWS refuse or ignore the SDK's default checksums; every byte is verified by its BLAKE3 hash.
     requestChecksumCalculation: 'WHEN_REQUIRED',
     responseChecksumValidation: 'WHEN_REQUIRED',
@@ -42,6 +40,12 @@ export function makeS3Client(grant: BucketGrant, options: S3ClientOptions): S3Cl
   if (options.unsignedPayload) sendUnsigned(client);
   if (options.onServerTime !== undefined) tellServerTime(client, options.onServerTime);
   return client;
+}
+
+/** Keys that ran out long ago as the SDK sees it: so it asks for them before every request, and none is kept here. */
+function identityOf({ accessKeyId, secretAccessKey, sessionToken }: BucketGrant) {
+  const expiration = new Date(0);
+  return { accessKeyId, secretAccessKey, expiration, ...(sessionToken === undefined ? {} : { sessionToken }) };
 }
 
 /** The signer takes a hash that is there already: hashing a body costs more than compressing it did. */

@@ -27,6 +27,7 @@ import {
   type ObjectStore,
   type PutOptions,
 } from './object-store.ts';
+import type { HeldGrant } from './held-grant.ts';
 import { makeS3Client } from './s3-client.ts';
 import { providerCodeOf, s3Failure, statusOf } from './s3-errors.ts';
 
@@ -37,6 +38,8 @@ export interface S3StoreOptions {
   readonly unsignedPayload?: boolean;
   /** Hears the service's clock with every answer, Unix ms in whole seconds. */
   readonly onServerTime?: (serverMs: number) => void;
+  /** Keys that may be renewed; absent: those of the grant, for good. */
+  readonly held?: HeldGrant;
 }
 
 /** Time for a request beside the time for its body. */
@@ -65,6 +68,7 @@ export class S3Store implements ObjectStore, AsyncDisposable {
     this.#conditionalPut = options.conditionalPut ?? this.#profile.conditionalPut;
     const isTls = grant.endpoint.startsWith('https:');
     this.#client = makeS3Client(grant, {
+      held: options.held ?? { current: grant },
       unsignedPayload: options.unsignedPayload ?? (isTls && this.#profile.unsignedPayload),
       ...(options.onServerTime === undefined ? {} : { onServerTime: options.onServerTime }),
     });

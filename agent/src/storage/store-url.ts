@@ -1,6 +1,6 @@
 import { resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { storageGrantSchema, type StorageGrant } from '@dumont/shared/protocol/storage-grant.ts';
+import { storageGrantSchema, type BucketGrant, type DirectGrant } from '@dumont/shared/protocol/storage-grant.ts';
 import { readBucketGrant, type Environment } from '@dumont/shared/storage/storage-environment.ts';
 import { BUCKET_PROVIDERS, type BucketProviderName } from '@dumont/shared/storage/storage-profile.ts';
 import { DumontError, isDumontError } from '@dumont/shared/util/errors.ts';
@@ -13,7 +13,7 @@ const USE = 'Use file:///path/to/folder, or s3://bucket/prefix (b2:, r2:, wasabi
  * environment. `s3:` is any S3-compatible service: STORAGE_PROVIDER says whose variables count, `S3_…` when absent.
  * @throws {DumontError} USAGE naming everything that is wrong at once
  */
-export function grantFromUrl(url: string, environment: Environment): StorageGrant {
+export function grantFromUrl(url: string, environment: Environment): DirectGrant {
   if (!URL.canParse(url)) throw new DumontError('USAGE', `${JSON.stringify(url)} is not a store`, { hint: USE });
   const parsed = new URL(url);
   const scheme = parsed.protocol.slice(0, -1);
@@ -41,7 +41,7 @@ function providerOfEnvironment(environment: Environment): BucketProviderName {
   });
 }
 
-function bucketGrant(url: URL, provider: BucketProviderName, environment: Environment): StorageGrant {
+function bucketGrant(url: URL, provider: BucketProviderName, environment: Environment): BucketGrant {
   const path = url.pathname.replace(/^\/+|\/+$/g, '');
   const prefix = path === '' ? '' : `${path}/`;
   const reading = readBucketGrant(provider, environment, { bucket: url.hostname, prefix });
@@ -55,7 +55,7 @@ function bucketGrant(url: URL, provider: BucketProviderName, environment: Enviro
   }
   if (reading.kind === 'grant') {
     const parsed = storageGrantSchema.safeParse(reading.grant);
-    if (parsed.success && problems.length === 0) return parsed.data;
+    if (parsed.success && parsed.data.kind === 's3' && problems.length === 0) return parsed.data;
     problems.push(...(parsed.error?.issues ?? []).map((issue) => issue.message));
   }
   const field = reading.kind === 'problems' ? reading.problems[0]?.name : undefined;

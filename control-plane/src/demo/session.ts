@@ -11,6 +11,7 @@ import type { WorkspacePolicyInput } from '@dumont/shared/model/policy.ts';
 import type { Logger } from '@dumont/shared/node/logger.ts';
 import type { SnapshotRecord } from '@dumont/shared/protocol/snapshot-record.ts';
 import { snapshotRecordSchema } from '@dumont/shared/protocol/snapshot-record.ts';
+import { workspacePrefix } from '@dumont/shared/storage/workspace-prefix.ts';
 import { must } from '@dumont/shared/util/assert.ts';
 import { systemClock } from '@dumont/shared/util/clock.ts';
 import { DumontError, isDumontError, toDumontError } from '@dumont/shared/util/errors.ts';
@@ -155,7 +156,7 @@ export class DemoSession implements AsyncDisposable {
   }
 
   async #snapshotFolder(folder: string, workspaceId: WorkspaceId): Promise<SnapshotRecord> {
-    const store = join(this.dataDirectory, 'objects');
+    const store = join(this.dataDirectory, 'objects', workspacePrefix(workspaceId));
     await mkdir(store, { recursive: true, mode: 0o700 });
     const words = [
       'snapshot',

@@ -5,6 +5,7 @@ import { API_PREFIX, MAX_BODY_BYTES } from '@dumont/shared/api/endpoint.ts';
 import type { EndpointName } from '@dumont/shared/api/endpoints.ts';
 import { ENDPOINTS, EVENT_STREAM_PATH } from '@dumont/shared/api/endpoints.ts';
 import { DumontError } from '@dumont/shared/util/errors.ts';
+import { SIGN_PATH, signBodySchema } from '@dumont/shared/protocol/signed-request.ts';
 import { describeIssues } from '@dumont/shared/util/zod-issues.ts';
 import type { z } from 'zod';
 import { requireToken } from './auth.ts';
@@ -44,7 +45,10 @@ function createApiRouter(services: ApiServices): IRouter {
   const readBody = express.text({ type: 'application/json', limit: MAX_BODY_BYTES });
   const methodsByPath = new Map<string, string[]>([[EVENT_STREAM_PATH, ['GET']]]);
 
+  methodsByPath.set(SIGN_PATH, ['POST']);
   router.use(refuseNul);
+  // Its own kind of token: an agent's credential, never the operator's.
+  router.post(SIGN_PATH, readBody, signHandler(services));
   router.get(EVENT_STREAM_PATH, authenticated, eventStreamHandler(services));
   for (const name of Object.keys(ENDPOINTS) as EndpointName[]) {
     const endpoint: Endpoint = ENDPOINTS[name];
@@ -71,7 +75,14 @@ function endpointHandler(endpoint: Endpoint, handle: AnyHandler): RequestHandler
   };
 }
 
-function validate(schema: z.ZodType, value: unknown, what: string): unknown {
+function signHandler(services: ApiServices): RequestHandler {
+  return async (request, response) => {
+    const { requests } = validate(signBodySchema, bodyOf(request), 'the body');
+    response.json(await services.signRequests(request.headers.authorization, requests));
+  };
+}
+
+function validate<Value>(schema: z.ZodType<Value>, value: unknown, what: string): Value {
   const parsed = schema.safeParse(value);
   if (parsed.success) return parsed.data;
   const { summary, field } = describeIssues(parsed.error);

@@ -3,6 +3,7 @@ import type { FailoverReport } from '@dumont/shared/api/failover-report.ts';
 import type { EventView, InstanceView } from '@dumont/shared/api/views.ts';
 import type { InstanceId, OperationId, WorkspaceId } from '@dumont/shared/model/ids.ts';
 import type { Heartbeat } from '@dumont/shared/protocol/heartbeat.ts';
+import type { SignAnswer, StoreRequest } from '@dumont/shared/protocol/signed-request.ts';
 import type { Clock } from '@dumont/shared/util/clock.ts';
 import type { Logger } from '@dumont/shared/node/logger.ts';
 import type { AgentFacts } from '../upgrades/agent-facts.ts';
@@ -26,6 +27,8 @@ export interface ApiServices {
   takeSnapshot(workspaceId: WorkspaceId, options: { readonly signal: AbortSignal }): Promise<SnapshotRow | null>;
   /** @throws NOT_FOUND */
   failoverReport(failoverId: string): Promise<FailoverReport>;
+  /** Signs a machine's requests to the object store. @throws UNAUTHORIZED for a stranger, or a key outside its workspace */
+  signRequests(authorization: string | undefined, requests: readonly StoreRequest[]): Promise<SignAnswer>;
   /** Loses a machine on purpose. @throws UNSUPPORTED for providers other than local, NOT_FOUND */
   injectLoss(instanceId: InstanceId, kind: LossKind): Promise<void>;
 }

@@ -71,6 +71,7 @@ export class Wardship {
   async inform(instanceId: InstanceId): Promise<void> {
     const assignment = await assignmentFor(this.#db, instanceId, this.#settings);
     if (assignment === undefined) return;
+    if (assignment.standing === 'fenced') this.#settings.storage.end(instanceId);
     // Also while it is being admitted: what its welcome is about to say may have been read before the change.
     this.#hub.assign(instanceId, assignment);
     if (!this.#hub.isConnected(instanceId)) return;

@@ -21,5 +21,7 @@ export const EVENT_TYPES = [
   'agent.upgrade-offered',
   'agent.upgraded',
   'agent.upgrade-failed',
+  'storage.grant-failed',
+  'storage.grant-recovered',
 ] as const;
 export type EventType = (typeof EVENT_TYPES)[number];

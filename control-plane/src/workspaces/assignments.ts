@@ -1,19 +1,21 @@
 import type { InstanceId } from '@dumont/shared/model/ids.ts';
+import type { Standing } from '@dumont/shared/model/instance.ts';
 import type { Assignment } from '@dumont/shared/protocol/hello.ts';
 import type { SnapshotRef } from '@dumont/shared/protocol/snapshot-record.ts';
-import type { StorageGrant } from '@dumont/shared/protocol/storage-grant.ts';
 import { must } from '@dumont/shared/util/assert.ts';
+import type { GrantSource } from '../storage/grant-book.ts';
 import type { Queryable } from '../store/database.ts';
 import { findInstance } from '../store/instances.ts';
 import type { SnapshotRow } from '../store/snapshots.ts';
 import { findSnapshot } from '../store/snapshots.ts';
+import type { WorkspaceRow } from '../store/workspaces.ts';
 import { findWorkspace, moverOf } from '../store/workspaces.ts';
 import { standingOf } from './standing.ts';
 
 /** Settings of every assignment that do not come from the database. */
 export interface AssignmentSettings {
   readonly heartbeatIntervalMs: number;
-  readonly storage: StorageGrant;
+  readonly storage: GrantSource;
 }
 
 /** The workspace as this instance's agent must see it now; undefined for an unknown instance. */
@@ -22,23 +24,39 @@ export async function assignmentFor(
   instanceId: InstanceId,
   settings: AssignmentSettings,
 ): Promise<Assignment | undefined> {
-  const instance = await findInstance(db, instanceId);
-  if (instance === undefined) return undefined;
-  const workspace = must(await findWorkspace(db, instance.workspaceId), 'an instance belongs to a workspace');
-  const movedBy = (await moverOf(db, workspace.id)) ?? null;
+  const before = await currentStanding(db, instanceId);
+  if (before === undefined) return undefined;
+  const workspaceId = before.workspace.id;
+  // It may take a while, so it comes first: an assignment read before it could undo a newer one.
+  const grant = before.standing === 'fenced' ? null : await settings.storage.grantFor({ workspaceId, instanceId });
+  const now = await currentStanding(db, instanceId);
+  if (now === undefined) return undefined;
+  const { workspace, standing } = now;
   const head = workspace.headSnapshotId === null ? undefined : await findSnapshot(db, workspace.headSnapshotId);
   return {
     workspaceId: workspace.id,
     epoch: workspace.epoch,
-    standing: standingOf({ workspace, instance, movedBy }),
+    standing,
     policy: {
       heartbeatIntervalMs: settings.heartbeatIntervalMs,
       snapshotIntervalMs: workspace.policy.snapshotIntervalMs,
     },
-    storage: settings.storage,
+    storage: standing === 'fenced' ? null : grant,
     head: head === undefined ? null : refOf(head),
     workload: workspace.policy.workload ?? null,
   };
+}
+
+/** What this instance is to its workspace now; undefined for an unknown one. */
+export async function currentStanding(
+  db: Queryable,
+  instanceId: InstanceId,
+): Promise<{ readonly standing: Standing; readonly workspace: WorkspaceRow } | undefined> {
+  const instance = await findInstance(db, instanceId);
+  if (instance === undefined) return undefined;
+  const workspace = must(await findWorkspace(db, instance.workspaceId), 'an instance belongs to a workspace');
+  const movedBy = (await moverOf(db, workspace.id)) ?? null;
+  return { workspace, standing: standingOf({ workspace, instance, movedBy }) };
 }
 
 /** What an agent needs to find and check a snapshot. */

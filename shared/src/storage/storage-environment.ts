@@ -42,8 +42,36 @@ export function storageVariables(): Readonly<Record<string, typeof optional>> {
     ...bucketVariables('s3', { ENDPOINT: '; default: by S3_REGION', REGION: '; default: by S3_ENDPOINT' }),
     ...bucketVariables('wasabi', { ENDPOINT: '; default: by WASABI_REGION', REGION: '; default: by WASABI_ENDPOINT' }),
     ...bucketVariables('minio', { REGION: '; default: us-east-1' }),
+    ...grantVariables(),
   };
 }
+
+/** What makes short-lived grants for machines; only the control plane reads them. */
+function grantVariables(): Readonly<Record<string, typeof optional>> {
+  const url = optional.refine(
+    (text) => text === undefined || isHttpUrl(text),
+    'must be a URL with https:// or http://',
+  );
+  return {
+    B2_API_URL: url.describe(
+      `Backblaze B2: base URL of the native API, for STORAGE_GRANTS=b2; default: ${B2_API_URL}.`,
+    ),
+    R2_API_URL: url.describe(`Cloudflare R2: base URL of the REST API, for STORAGE_GRANTS=r2; default: ${R2_API_URL}.`),
+    R2_API_TOKEN: optional.describe(
+      'Cloudflare R2: API token that may make temporary credentials, for STORAGE_GRANTS=r2.',
+    ),
+    S3_ROLE_ARN: optional.describe('AWS S3: role whose session the machines get, for STORAGE_GRANTS=sts.'),
+    S3_STS_ENDPOINT: url.describe('AWS S3: endpoint of STS; default: the one of S3_REGION.'),
+    WASABI_ROLE_ARN: optional.describe('Wasabi: role whose session the machines get, for STORAGE_GRANTS=sts.'),
+    WASABI_STS_ENDPOINT: url.describe(`Wasabi: endpoint of STS; default: ${WASABI_STS_URL}.`),
+    MINIO_ROLE_ARN: optional.describe('MinIO or another S3 server: role to assume, if its STS wants one.'),
+    MINIO_STS_ENDPOINT: url.describe('MinIO or another S3 server: endpoint of STS; default: MINIO_ENDPOINT.'),
+  };
+}
+
+export const B2_API_URL = 'https://api.backblazeb2.com';
+export const R2_API_URL = 'https://api.cloudflare.com/client/v4';
+export const WASABI_STS_URL = 'https://sts.wasabisys.com';
 
 /** A grant for a provider's bucket, or every variable that is missing or wrong with what it is for. */
 export type GrantReading =

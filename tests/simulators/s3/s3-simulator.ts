@@ -6,7 +6,10 @@ import { Bucket, failure, type Answer, type S3Request } from './bucket.ts';
 import { FAULT_CODES, FaultScript } from './faults.ts';
 import { MODES, type Quirks, type SimulatorMode } from './quirks.ts';
 import { RateCounter, SlowLink } from './slow-link.ts';
-import { signatureObjection, type Credentials } from './sigv4.ts';
+import { assumeRole, b2Api, B2_API_PATH, r2Credentials, R2_API_PATH, stsError, type ApiCall } from './key-apis.ts';
+import { KeyBook } from './key-book.ts';
+import type { Wish } from './policy.ts';
+import { checkSignature, type Credentials } from './sigv4.ts';
 
 export interface S3SimulatorOptions extends Credentials {
   readonly buckets: readonly string[];
@@ -37,6 +40,12 @@ export interface S3Simulator extends AsyncDisposable {
   readonly requests: readonly string[];
   /** Most requests that ran at a time. */
   readonly peakInFlight: number;
+  /** Keys made by its STS, R2 or B2 API. */
+  readonly keys: KeyBook;
+  /** The APIs that make keys answer 503 while it is true. */
+  keyApisAreDown: boolean;
+  /** B2's authorizations; emptying it ends them. */
+  readonly authorized: Set<string>;
   /** What a bucket holds; changing it damages objects. */
   objects(bucket: string): Map<string, Buffer>;
   /** Objects of a bucket that nobody sees any more but the bill. */
@@ -55,6 +64,14 @@ export async function startS3Simulator(options: S3SimulatorOptions): Promise<S3S
     endpoint: `http://127.0.0.1:${(server.address() as AddressInfo).port}`,
     faults: service.faults,
     requests: service.requests,
+    keys: service.keys,
+    authorized: service.authorized,
+    get keyApisAreDown() {
+      return service.keyApisAreDown;
+    },
+    set keyApisAreDown(isDown: boolean) {
+      service.keyApisAreDown = isDown;
+    },
     get peakInFlight() {
       return service.peakInFlight;
     },
@@ -73,6 +90,9 @@ class SimulatedService {
   readonly faults = new FaultScript();
   readonly requests: string[] = [];
   peakInFlight = 0;
+  keyApisAreDown = false;
+  readonly authorized = new Set<string>();
+  readonly keys: KeyBook;
   readonly #options: S3SimulatorOptions;
   readonly #quirks: Quirks;
   readonly #clock: Clock;
@@ -84,6 +104,7 @@ class SimulatedService {
 
   constructor(options: S3SimulatorOptions) {
     this.#options = options;
+    this.keys = new KeyBook(options);
     this.#quirks = { ...MODES[options.mode ?? 'minio'], ...options.quirks };
     this.#clock = options.clock ?? systemClock;
     const { pageSize = 1_000, listingLag = 0, linkBytesPerSecond: rate } = options;
@@ -125,6 +146,11 @@ class SimulatedService {
     response.sendDate = false;
     response.setHeader('date', new Date(times.nowMs).toUTCString());
 
+    const madeKeys = this.#keyApi(incoming, body, times.nowMs);
+    if (madeKeys !== undefined) {
+      send(response, method, madeKeys);
+      return;
+    }
     const fault = this.faults.take(method, request.key);
     if (fault?.kind === 'reset') {
       incoming.socket.destroy();
@@ -136,13 +162,45 @@ class SimulatedService {
       send(response, method, failure(code, wait === undefined ? {} : { 'retry-after': String(wait) }));
       return;
     }
-    const objection =
-      signatureObjection(incoming, body, { ...this.#options, nowMs: times.nowMs }) ?? this.#refusal(request);
+    const objection = this.#accessObjection(incoming, request) ?? this.#refusal(request);
     const answer = objection === undefined ? this.#answer(request) : failure(objection);
     await this.#link?.pass(answer.body?.length ?? 0);
     if (fault?.kind === 'lost-answer') incoming.socket.destroy();
     else if (fault?.kind === 'truncate') truncate(response, answer);
     else send(response, method, answer);
+  }
+
+  #accessObjection(incoming: IncomingMessage, request: S3Request): string | undefined {
+    const { nowMs, body } = request;
+    const found = checkSignature(incoming, body, { find: (keyId) => this.keys.find(keyId), nowMs });
+    return found.kind === 'objection' ? found.code : this.keys.objection(found.keyId, wishOf(request), nowMs);
+  }
+
+  /** The answer of an API that makes keys; undefined for a request to a bucket. */
+  #keyApi(incoming: IncomingMessage, body: Buffer, nowMs: number): Answer | undefined {
+    const path = new URL(incoming.url ?? '/', 'http://localhost').pathname;
+    const isSts = incoming.method === 'POST' && path === '/';
+    if (!isSts && !path.startsWith(`${R2_API_PATH}/`) && !path.startsWith(B2_API_PATH)) return undefined;
+    if (this.keyApisAreDown) return stsError(503, 'ServiceUnavailable', 'down');
+    if (isSts) {
+      const found = checkSignature(incoming, body, { find: (keyId) => this.keys.find(keyId), nowMs });
+      const isTheirs = found.kind === 'signed' && this.keys.isAccount(found.keyId);
+      return isTheirs
+        ? assumeRole(this.keys, body.toString(), nowMs)
+        : stsError(403, 'AccessDenied', 'not the account');
+    }
+    const call: ApiCall = {
+      path,
+      authorization: incoming.headers.authorization ?? '',
+      body: body.toString(),
+      nowMs,
+      origin: `http://${incoming.headers.host}`,
+      buckets: [...this.#buckets.keys()],
+    };
+    if (path.startsWith(B2_API_PATH)) {
+      return b2Api(this.keys, call, { account: this.#options, authorized: this.authorized });
+    }
+    return r2Credentials(this.keys, call);
   }
 
   #answer(request: S3Request): Answer {
@@ -164,6 +222,14 @@ class SimulatedService {
   #nowMs(): number {
     return this.#clock.nowMs() + (this.#options.clockOffsetMs ?? 0);
   }
+}
+
+function wishOf({ method, bucket, key, query }: S3Request): Wish {
+  const isListing = method === 'GET' && key === '';
+  const deletes = query.has('versionId') ? 's3:DeleteObjectVersion' : 's3:DeleteObject';
+  const actions: Readonly<Record<string, string>> = { PUT: 's3:PutObject', GET: 's3:GetObject', HEAD: 's3:GetObject' };
+  const action = isListing ? 's3:ListBucket' : (actions[method] ?? (method === 'DELETE' ? deletes : 'unknown'));
+  return { action, bucket, key, listedPrefix: isListing ? (query.get('prefix') ?? '') : null };
 }
 
 function send(response: ServerResponse, method: string, answer: Answer): void {

@@ -21,6 +21,7 @@ test('without any variable it listens on this computer only and keeps everything
     databaseUrl: undefined,
     apiToken: undefined,
     storage: { kind: 'file', path: join('/data', 'objects'), prefix: '' },
+    grants: { way: 'file' },
     snapshotPassword: undefined,
   });
 });

@@ -38,6 +38,7 @@ function setUp(inheritedSinceMs: number | null = null) {
     online: true,
   };
   const engine: WorkspaceEngine = {
+    renew: () => {},
     ignoreRules: () => Promise.reject(new Error('not asked')),
     restore: () => Promise.reject(new Error('not asked')),
     create: ({ parent }) => {

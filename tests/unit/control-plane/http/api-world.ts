@@ -145,6 +145,7 @@ function testServices(parts: {
       if (operation === undefined) throw new DumontError('NOT_FOUND', `there is no failover ${failoverId}`);
       return sampleReport(failoverId);
     },
+    signRequests: () => Promise.reject(new DumontError('UNSUPPORTED', 'nothing is signed here')),
     injectLoss: (instanceId, how) => {
       calls.push({ kind: 'loss', instanceId, how });
       return Promise.resolve();

@@ -1,4 +1,5 @@
 import type { Verdict } from '@dumont/control-plane/detect/verdict.ts';
+import { fileGrants } from '../../../world/file-grants.ts';
 import { failoverKind } from '@dumont/control-plane/operations/failover.ts';
 import { Guardian } from '@dumont/control-plane/operations/guardian.ts';
 import { anyKind } from '@dumont/control-plane/operations/operation-kind.ts';
@@ -77,7 +78,7 @@ export class OperationsWorld implements AsyncDisposable {
     this.truth = opened.db;
     this.db = new FickleDatabase(opened.db);
     const { db } = this;
-    const settings = { heartbeatIntervalMs: 200, storage: { kind: 'file', path: '/none', prefix: '' } } as const;
+    const settings = { heartbeatIntervalMs: 200, storage: fileGrants('/none') };
     const onChange = () => {};
     this.directory = new DatabaseAgentDirectory({ db, clock, settings, storageName: 'file', onChange });
     this.provider = new MemoryProvider((request) => void this.#boot(request));

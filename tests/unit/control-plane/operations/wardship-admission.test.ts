@@ -1,3 +1,4 @@
+import { fileGrants } from '../../../world/file-grants.ts';
 import { HeartbeatMonitor } from '@dumont/control-plane/detect/heartbeat-monitor.ts';
 import { MachineLocator } from '@dumont/control-plane/detect/machine-locator.ts';
 import { AgentHub } from '@dumont/control-plane/hub/agent-hub.ts';
@@ -25,7 +26,7 @@ onEachDatabase((database) => {
     const instanceId = await world.rent();
     await promotePrimary(db, workspaceId, instanceId, 0);
     const log = createLogger('test', 'silent');
-    const settings = { heartbeatIntervalMs: 200, storage: { kind: 'file', path: '/none', prefix: '' } } as const;
+    const settings = { heartbeatIntervalMs: 200, storage: fileGrants('/none') };
     const real = new DatabaseAgentDirectory({
       db,
       clock: systemClock,

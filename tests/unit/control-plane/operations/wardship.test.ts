@@ -7,6 +7,7 @@ import { createLogger } from '@dumont/shared/node/logger.ts';
 import { must } from '@dumont/shared/util/assert.ts';
 import { expect, test } from 'vitest';
 import { onEachDatabase } from '../../../world/databases.ts';
+import { fileGrants } from '../../../world/file-grants.ts';
 import { ManualClock } from '../../../world/manual-clock.ts';
 import { MemoryProvider } from '../../../world/memory-provider.ts';
 import { someInstance, someWorkspace } from '../../../world/rows.ts';
@@ -28,7 +29,7 @@ function wardshipOn(db: ConstructorParameters<typeof Wardship>[0]['db']) {
   });
   const provider = new MemoryProvider();
   const locator = new MachineLocator({ db, providers: new Map([[provider.name, provider]]) });
-  const settings = { heartbeatIntervalMs: 200, storage: { kind: 'file', path: '/none', prefix: '' } } as const;
+  const settings = { heartbeatIntervalMs: 200, storage: fileGrants('/none') };
   const wardship = new Wardship({ db, hub: agents, monitor, locator, settings, graceMs: GRACE_MS, clock, log });
   return { clock, agents, monitor, wardship, verdicts, provider };
 }

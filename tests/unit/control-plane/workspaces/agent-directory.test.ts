@@ -11,10 +11,9 @@ import { downstreamSchema } from '@dumont/shared/protocol/messages.ts';
 import { CLOSE_CODES } from '@dumont/shared/protocol/version.ts';
 import { expect, test } from 'vitest';
 import { onEachDatabase } from '../../../world/databases.ts';
+import { fileGrants } from '../../../world/file-grants.ts';
 import { ManualClock } from '../../../world/manual-clock.ts';
 import { someOffer, someSnapshot, someWorkspace } from '../../../world/rows.ts';
-
-const storage = { kind: 'file', path: '/objects', prefix: '' } as const;
 
 /** A workspace, an operation that moves it, and one machine rented for it. */
 async function worldOn(db: Database) {
@@ -23,7 +22,7 @@ async function worldOn(db: Database) {
   const directory = new DatabaseAgentDirectory({
     db,
     clock,
-    settings: { heartbeatIntervalMs: 200, storage },
+    settings: { heartbeatIntervalMs: 200, storage: fileGrants('/objects') },
     storageName: 'file',
     onChange: () => (changes += 1),
   });
@@ -103,7 +102,7 @@ onEachDatabase((database) => {
       epoch: 0,
       standing: 'replacement',
       policy: { heartbeatIntervalMs: 200, snapshotIntervalMs: 30_000 },
-      storage,
+      storage: { kind: 'file', path: '/objects', prefix: `workspaces/${workspaceId}/` },
       head: null,
       workload: null,
     });
