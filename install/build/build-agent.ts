@@ -91,7 +91,10 @@ async function buildFor(arch: AgentArchitecture, context: BuildContext): Promise
   const parts = join(work, `parts-${arch}`);
   await mkdir(parts);
   say(`linux-${arch}: putting the agent into it`);
-  await injectBlob(executable, await prepareBlob(parts, { main: bundles.main, assets: await assetsFor(arch, bundles) }));
+  await injectBlob(
+    executable,
+    await prepareBlob(parts, { main: bundles.main, assets: await assetsFor(arch, bundles) }),
+  );
   say(`linux-${arch}: compressing`);
   const bytes = await readFile(executable);
   // Node's gzip writes no name and no time.

@@ -49,10 +49,10 @@ async function bundleScript(entry: string, version: string): Promise<Uint8Array>
 /** Replaces how the packages of native modules look for their `.node` file: it lies in the executable. */
 const embeddedAddons: Plugin = {
   name: 'embedded-addons',
-  setup({ onResolve, onLoad }) {
+  setup(bundler) {
     const filter = new RegExp(`^@napi-rs/(?:${ADDONS.join('|')})$`);
-    onResolve({ filter }, ({ path }) => ({ path: path.slice('@napi-rs/'.length), namespace: 'addon' }));
-    onLoad({ filter: /./, namespace: 'addon' }, ({ path }) => {
+    bundler.onResolve({ filter }, ({ path }) => ({ path: path.slice('@napi-rs/'.length), namespace: 'addon' }));
+    bundler.onLoad({ filter: /./, namespace: 'addon' }, ({ path }) => {
       const loader = JSON.stringify(join(REPOSITORY, 'agent/src/node/native-addon.ts'));
       return {
         contents: `module.exports = require(${loader}).loadAddon(${JSON.stringify(path)});`,
@@ -66,8 +66,11 @@ const embeddedAddons: Plugin = {
 function versionStamp(version: string): Plugin {
   return {
     name: 'version-stamp',
-    setup({ onLoad }) {
-      onLoad({ filter: /agent[/\\]package\.json$/ }, () => ({ contents: JSON.stringify({ version }), loader: 'json' }));
+    setup(bundler) {
+      bundler.onLoad({ filter: /agent[/\\]package\.json$/ }, () => ({
+        contents: JSON.stringify({ version }),
+        loader: 'json',
+      }));
     },
   };
 }

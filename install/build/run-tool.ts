@@ -1,6 +1,6 @@
 import { execFile } from 'node:child_process';
 import { promisify } from 'node:util';
-import { DumontError, systemErrorCode } from '../../shared/src/util/errors.ts';
+import { DumontError, systemErrorCode, toDumontError } from '../../shared/src/util/errors.ts';
 
 const MAX_OUTPUT_BYTES = 1024 * 1024;
 /** A slow registry needs minutes for the largest package; what takes longer hangs. */
@@ -31,8 +31,9 @@ export async function runTool(
     if (systemErrorCode(error) === 'ENOENT') {
       throw new DumontError('NOT_FOUND', `there is no program ${command}`, { cause: error });
     }
-    const said = String((error as { readonly stderr?: unknown }).stderr ?? '').trim();
-    const words = said === '' ? String(error) : said;
+    const { stderr } = error as { readonly stderr?: Buffer };
+    const said = stderr?.toString('utf8').trim() ?? '';
+    const words = said === '' ? toDumontError(error).message : said;
     throw new DumontError('UNAVAILABLE', `${command} ${args.join(' ')} failed: ${words}`, { cause: error });
   }
 }

@@ -51,7 +51,7 @@ export function threadAsset(name: ThreadName): string {
 
 function embedded(name: string): Buffer {
   try {
-    return Buffer.from(getRawAsset(name) as ArrayBuffer);
+    return Buffer.from(getRawAsset(name));
   } catch (error) {
     throw new DumontError('NOT_FOUND', `this executable holds no asset ${name}`, { cause: error });
   }

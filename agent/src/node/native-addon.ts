@@ -51,7 +51,7 @@ interface Loaded {
 function loadNameless(folder: string, bytes: Buffer): Loaded {
   const descriptor = openSync(folder, O_TMPFILE | constants.O_RDWR, 0o700);
   try {
-    for (let written = 0; written < bytes.length; ) written += writeSync(descriptor, bytes, written);
+    for (let written = 0; written < bytes.length;) written += writeSync(descriptor, bytes, written);
     const path = `/proc/self/fd/${descriptor}`;
     return { exports: open(path), path };
   } catch (error) {
