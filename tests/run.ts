@@ -44,6 +44,16 @@ const SYSTEM_PACKAGES: readonly SystemPackage[] = [
     isPresent: () => isOnPath('lz4'),
     leftOut: 'the tests that unpack snapshots with the lz4 command',
   },
+  {
+    name: 'binutils',
+    isPresent: () => isOnPath('strip'),
+    leftOut: 'nothing, but the executable of the agent is larger',
+  },
+  {
+    name: 'bubblewrap',
+    isPresent: () => isOnPath('bwrap'),
+    leftOut: 'the tests that run the executable in a root without Node',
+  },
 ];
 
 /** Slow mirrors exist; one that takes longer than this does not answer. */

@@ -41,7 +41,7 @@ async function bundleScript(entry: string, version: string): Promise<Uint8Array>
     define: { 'import.meta.dirname': '__dirname' },
     logOverride: { 'empty-import-meta': 'error' },
     logLevel: 'error',
-    plugins: [embeddedAddons, versionStamp(version)],
+    plugins: [embeddedAddons, englishOnly, versionStamp(version)],
   });
   return must(outputFiles[0], 'esbuild writes one file per entry').contents;
 }
@@ -59,6 +59,15 @@ const embeddedAddons: Plugin = {
         resolveDir: REPOSITORY,
       };
     });
+  },
+};
+
+/** Half of a thread's script would be error messages of zod in fifty languages. */
+const englishOnly: Plugin = {
+  name: 'english-only',
+  setup(bundler) {
+    const contents = `export { default as en } from './en.js';`;
+    bundler.onLoad({ filter: /zod[/\\]v4[/\\]locales[/\\]index\.js$/ }, () => ({ contents }));
   },
 };
 

@@ -1,7 +1,6 @@
 import { createHash } from 'node:crypto';
 import { mkdir, mkdtemp, readFile, rename, rm } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
-import { z } from 'zod';
 import { DumontError, systemErrorCode } from '../../shared/src/util/errors.ts';
 import { runTool } from './run-tool.ts';
 
@@ -31,9 +30,10 @@ const SUBSTITUTES: Readonly<Record<string, Pin>> = {
   },
 };
 
-const lockSchema = z.object({
-  packages: z.record(z.string(), z.object({ version: z.string().optional(), integrity: z.string().optional() })),
-});
+/** What npm writes, as far as it is read here. */
+interface Lockfile {
+  readonly packages: Readonly<Record<string, Partial<Pin>>>;
+}
 
 /**
  * One file of a package as the lockfile pins it: the installed one where npm installed it, else from the registry,
@@ -51,7 +51,7 @@ export async function packageFile(name: string, file: string): Promise<Buffer> {
 }
 
 async function pinOf(name: string): Promise<Pin> {
-  const lock = lockSchema.parse(JSON.parse(await readFile(join(REPOSITORY, 'package-lock.json'), 'utf8')));
+  const lock = JSON.parse(await readFile(join(REPOSITORY, 'package-lock.json'), 'utf8')) as Lockfile;
   const { version, integrity } = lock.packages[`node_modules/${name}`] ?? {};
   if (version !== undefined && integrity !== undefined) return { version, integrity };
   const substitute = SUBSTITUTES[name];
@@ -64,7 +64,7 @@ async function pinOf(name: string): Promise<Pin> {
 async function installedVersion(folder: string): Promise<string | undefined> {
   try {
     const text = await readFile(join(folder, 'package.json'), 'utf8');
-    return z.object({ version: z.string() }).parse(JSON.parse(text)).version;
+    return (JSON.parse(text) as { readonly version?: string }).version;
   } catch (error) {
     if (systemErrorCode(error) === 'ENOENT') return undefined;
     throw error;

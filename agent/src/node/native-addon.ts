@@ -12,6 +12,8 @@ const O_TMPFILE = 0o20_000_000 | constants.O_DIRECTORY;
  * Loads a native module that the executable holds; the system's loader takes files only. It gets one without a name, in
  * the first folder that is writable and lets files be executed, so nothing stays on disk however the process ends. Threads
  * started later load the same file: code and tables are in memory once.
+ * Only the executable calls it: its build puts the call in the place of the packages' own search.
+ * @public
  * @throws {DumontError} UNSUPPORTED when no folder serves
  */
 export function loadAddon(addon: Addon): unknown {
