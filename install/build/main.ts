@@ -8,8 +8,6 @@ import { DumontError, toDumontError } from '../../shared/src/util/errors.ts';
 import { buildAgent } from './build-agent.ts';
 import { REPOSITORY } from './packages.ts';
 
-void runMain((signal) => main(process.argv.slice(2), signal));
-
 const HELP = `npm run build:agent -- [flags]
 
 Builds dumont-agent as one executable, and beside it release.json and SHA256SUMS, into <out>/<version>/.
@@ -19,6 +17,8 @@ Builds dumont-agent as one executable, and beside it release.json and SHA256SUMS
   --out <folder>          [dist/agent]
   --help
 `;
+
+void runMain((signal) => main(process.argv.slice(2), signal));
 
 async function main(argv: string[], signal: AbortSignal): Promise<void> {
   const options = parseOptions(argv);
