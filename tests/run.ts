@@ -54,6 +54,16 @@ const SYSTEM_PACKAGES: readonly SystemPackage[] = [
     isPresent: () => isOnPath('shellcheck'),
     leftOut: 'the check of the shell scripts',
   },
+  {
+    name: 'binutils',
+    isPresent: () => isOnPath('strip'),
+    leftOut: 'nothing, but the executable of the agent is larger',
+  },
+  {
+    name: 'bubblewrap',
+    isPresent: () => isOnPath('bwrap'),
+    leftOut: 'the tests that run the executable in a root without Node',
+  },
 ];
 
 /** Slow mirrors exist; one that takes longer than this does not answer. */

@@ -5,7 +5,7 @@ import { runAgent } from './agent.ts';
 import { readAgentConfig } from './config.ts';
 import { forgetSecretVariables } from './host/secret-variables.ts';
 import { EXIT_CODES } from './host/exit-codes.ts';
-import { storeEngine } from './lease/store-engine.ts';
+import type { OpenEngine } from './lease/engine.ts';
 import { controlSigner } from './storage/control-signer.ts';
 import { AGENT_VERSION } from './version.ts';
 
@@ -27,7 +27,11 @@ export async function runConnected(stop: AbortSignal): Promise<number> {
   const parts = { config, clock: systemClock, random: systemRandom };
   const authorization = () => `Bearer ${config.instanceId}.${config.secrets.token}`;
   const sign = controlSigner({ controlUrl: config.controlUrl, authorization });
-  const openEngine = storeEngine({ ...parts, sign, toolVersion: AGENT_VERSION });
+  // Native modules, WebAssembly and the stores take longer to load than to say hello: first the heartbeat, then they.
+  const openEngine: OpenEngine = async (assignment) => {
+    const { storeEngine } = await import('./lease/store-engine.ts');
+    return storeEngine({ ...parts, sign, toolVersion: AGENT_VERSION })(assignment);
+  };
   const end = await runAgent({ ...parts, log, openEngine }, { stop, restart: hangUp.signal });
   return end === 'restart' ? EXIT_CODES.restart : EXIT_CODES.done;
 }

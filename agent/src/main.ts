@@ -5,9 +5,10 @@ import { runMain, usualExitCode } from '@dumont/shared/node/lifecycle.ts';
 import { DumontError } from '@dumont/shared/util/errors.ts';
 import { cacheFolder } from './host/cache-folder.ts';
 import { EXIT_CODES } from './host/exit-codes.ts';
+import { isExecutable } from './node/assets.ts';
 import { AGENT_VERSION } from './version.ts';
 
-await runMain(
+void runMain(
   (signal) => main(process.argv.slice(2), signal),
   (failure) => (failure.code === 'UNAUTHORIZED' && isRun() ? EXIT_CODES.refused : usualExitCode(failure)),
 );
@@ -24,7 +25,8 @@ async function main(argv: readonly string[], signal: AbortSignal): Promise<numbe
   }
   // Compiling what is imported takes most of the time of a short command; an agent that stays leaves no files in a home.
   // Imports come after it, so that the cache serves them. Without a writable folder nothing is kept.
-  if (command !== 'run') enableCompileCache(join(cacheFolder(process.env), 'compile'));
+  // The executable is one script, which is loaded already.
+  if (command !== 'run' && !isExecutable) enableCompileCache(join(cacheFolder(process.env), 'compile'));
   const { runStandalone, STANDALONE_COMMANDS } = await import('./commands/run.ts');
   if (STANDALONE_COMMANDS.has(command)) {
     const { stdout, stderr } = process;

@@ -16,6 +16,7 @@ const COMMANDS: ReadonlyMap<string, () => Promise<Command>> = new Map([
   ['prune', async () => (await import('./prune-command.ts')).pruneCommand],
   ['fsck', async () => (await import('./fsck-command.ts')).fsckCommand],
   ['key', async () => (await import('./key-command.ts')).keyCommand],
+  ['host-files', async () => (await import('./host-files-command.ts')).hostFilesCommand],
   ['probe', async () => (await import('./probe-command.ts')).probeCommand],
   ['doctor', async () => (await import('./doctor-command.ts')).doctorCommand],
 ]);

@@ -3,7 +3,6 @@ import type { Sample } from '@dumont/shared/protocol/heartbeat.ts';
 import type { Clock } from '@dumont/shared/util/clock.ts';
 import { toDumontError } from '@dumont/shared/util/errors.ts';
 import type { GpuSampler } from './gpu-sampler.ts';
-import { sampleHost } from './host-sampler.ts';
 
 /** The dashboard shows a machine's load, it does not steer by it. */
 const SAMPLE_MS = 2_000;
@@ -39,6 +38,8 @@ export class SampleLoop implements AsyncDisposable {
   async #sample(): Promise<void> {
     const { workspaceDir, gpus, send, log } = this.#options;
     try {
+      // Loaded by the first sample, two seconds after the first beat.
+      const { sampleHost } = await import('./host-sampler.ts');
       const host = await sampleHost(workspaceDir);
       send({ kind: 'sample', gpus: [...gpus.latest()], host });
       this.#isFailing = false;

@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto';
-import { Worker } from 'node:worker_threads';
+import type { Worker } from 'node:worker_threads';
 import type { Command } from '@dumont/shared/protocol/command.ts';
 import type { Assignment, Hello } from '@dumont/shared/protocol/hello.ts';
 import type { Downstream, Upstream } from '@dumont/shared/protocol/messages.ts';
@@ -7,6 +7,7 @@ import type { SnapshotCommit, SnapshotVerdict } from '@dumont/shared/protocol/sn
 import { assertNever } from '@dumont/shared/util/assert.ts';
 import type { Clock } from '@dumont/shared/util/clock.ts';
 import { DumontError } from '@dumont/shared/util/errors.ts';
+import { startThread } from '../node/assets.ts';
 import type { BeatBoard } from './beat-board.ts';
 import type { LinkEnd } from './link-end.ts';
 import type { LinkState } from './link-state.ts';
@@ -62,7 +63,7 @@ export class ControlLink implements AsyncDisposable {
       this.#finish = resolve;
     });
     const data: LinkThreadData = { url: options.url, hello: options.hello, boardBuffer: options.board.buffer };
-    this.#worker = new Worker(new URL('./link-thread.ts', import.meta.url), { workerData: data, name: 'link' });
+    this.#worker = startThread('link', { workerData: data, name: 'link' });
     this.#worker.on('message', (event: FromLink) => this.#onEvent(event));
     this.#worker.on('error', (error) => this.#finish({ reason: 'broken', message: `link thread: ${error.message}` }));
     this.#exited = new Promise((resolve) => {

@@ -25,8 +25,7 @@ export class WriterPool implements AsyncDisposable {
 
   constructor(setup: WriterSetup, options: { readonly clock: Clock; readonly isThreaded: boolean }) {
     this.#here = options.isThreaded ? null : new OrderWriter(setup, options.clock);
-    const script = new URL('./writer-thread.ts', import.meta.url);
-    this.#threads = new ThreadPool({ script, name: 'restore', workerData: setup });
+    this.#threads = new ThreadPool({ thread: 'restore', workerData: setup });
   }
 
   /** Buffers of the order are given away. @throws {DumontError} what the order failed with; ABORTED once disposed */

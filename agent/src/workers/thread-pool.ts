@@ -1,7 +1,8 @@
 import { availableParallelism } from 'node:os';
-import { Worker } from 'node:worker_threads';
+import type { Worker } from 'node:worker_threads';
 import { assert, must } from '@dumont/shared/util/assert.ts';
 import { DumontError, toDumontError } from '@dumont/shared/util/errors.ts';
+import { startThread, type ThreadName } from '../node/assets.ts';
 
 /** More threads than this would take from the workload what a disk or a network cannot use anyway. */
 const MAX_THREADS = 4;
@@ -14,8 +15,7 @@ const MAX_WAITING = 4_096;
 
 export interface ThreadPoolOptions {
   /** What a thread runs: it answers every message it gets with one, in their order. */
-  readonly script: URL;
-  readonly name: string;
+  readonly thread: ThreadName;
   readonly workerData: unknown;
 }
 
@@ -83,16 +83,16 @@ class Thread<Order, Answer> {
   readonly #jobs: Job<Order, Answer>[] = [];
   #failure: DumontError | undefined;
 
-  constructor({ script, name, workerData }: ThreadPoolOptions, onAnswer: () => void) {
-    this.#worker = new Worker(script, { name, workerData, resourceLimits: RESOURCE_LIMITS });
+  constructor({ thread, workerData }: ThreadPoolOptions, onAnswer: () => void) {
+    this.#worker = startThread(thread, { name: thread, workerData, resourceLimits: RESOURCE_LIMITS });
     this.#worker.on('message', (answer: Answer) => {
       // An answer may still arrive while the thread is being stopped: its order was rejected then.
       if (this.#failure !== undefined) return;
       must(this.#jobs.shift(), 'an answer has its order').resolve(answer);
       onAnswer();
     });
-    this.#worker.on('error', (error) => this.#fail(toDumontError(error, 'INTERNAL', `a ${name} thread ended`)));
-    this.#worker.on('exit', () => this.#fail(new DumontError('INTERNAL', `a ${name} thread ended by itself`)));
+    this.#worker.on('error', (error) => this.#fail(toDumontError(error, 'INTERNAL', `a ${thread} thread ended`)));
+    this.#worker.on('exit', () => this.#fail(new DumontError('INTERNAL', `a ${thread} thread ended by itself`)));
   }
 
   get load(): number {

@@ -1,9 +1,8 @@
-import { relative } from 'node:path';
 import type { Logger } from '@dumont/shared/node/logger.ts';
 import type { Clock } from '@dumont/shared/util/clock.ts';
 import { systemErrorCode } from '@dumont/shared/util/errors.ts';
-import { type FSWatcher, watch } from 'chokidar';
 import { type DirtyMark, DirtySet } from './dirty-set.ts';
+import { FolderWatch } from './folder-watch.ts';
 
 /** Even a healthy watcher misses changes (queue overflow in the kernel, mmap writes): look at everything now and then. */
 const RECONCILE_INTERVAL_MS = 3_600_000;
@@ -42,12 +41,11 @@ export class WorkspaceWatcher implements AsyncDisposable {
   readonly #options: WorkspaceWatcherOptions;
   readonly #dirty: DirtySet;
   readonly #cancels: (() => void)[] = [];
-  #watcher: FSWatcher | null = null;
+  #watcher: FolderWatch | null = null;
   #mode: 'watching' | 'rescanning' = 'watching';
   #burstEvents = 0;
   #afterBurst = false;
   #cancelBurst: (() => void) | null = null;
-  #closing: Promise<void> = Promise.resolve();
 
   constructor(options: WorkspaceWatcherOptions) {
     this.#options = options;
@@ -55,32 +53,19 @@ export class WorkspaceWatcher implements AsyncDisposable {
   }
 
   /** Starts watching; call once, the folder must exist. Resolves when the first scan is over or watching has failed. */
-  start(): Promise<void> {
+  async start(): Promise<void> {
     const { root, ignore, clock, reconcileIntervalMs } = this.#options;
     this.markEverything();
     this.#cancels.push(clock.every(reconcileIntervalMs ?? RECONCILE_INTERVAL_MS, () => this.markEverything()));
-    return new Promise((resolve) => {
-      const watcher = watch(root, {
-        // Links are stored as links; what they point to outside is not the workspace.
-        followSymlinks: false,
-        ignoreInitial: true,
-        ignorePermissionErrors: true,
-        // Merging unlink and add would delay events for nothing: only the path matters here.
-        atomic: false,
-        ignored: (path, stats) => path !== root && ignore.ignores(relative(root, path), stats?.isDirectory() ?? false),
-      });
-      this.#watcher = watcher;
-      watcher.on('all', (_event, path) => this.#onChange(path));
-      watcher.on('error', (error) => {
-        this.#fallBack(error);
-        resolve();
-      });
-      watcher.on('ready', () => {
-        // What changed while the first scan ran was not reported.
-        this.markEverything();
-        resolve();
-      });
+    this.#watcher = new FolderWatch({
+      root,
+      ignores: (path, isDirectory) => ignore.ignores(path, isDirectory),
+      onChange: (path) => this.#onChange(path),
+      onFailure: (error) => this.#fallBack(error),
     });
+    await this.#watcher.start();
+    // What changed while the first scan ran was not reported.
+    if (this.#watcher !== null) this.markEverything();
   }
 
   /** `rescanning` when the system cannot watch and everything is called dirty periodically. */
@@ -119,11 +104,11 @@ export class WorkspaceWatcher implements AsyncDisposable {
     for (const cancel of this.#cancels.splice(0)) cancel();
     this.#cancelBurst?.();
     this.#closeWatcher();
-    await this.#closing;
   }
 
-  #onChange(path: string): void {
-    this.mark(relative(this.#options.root, path));
+  #onChange(path: string | null): void {
+    if (path === null) this.markEverything();
+    else this.mark(path);
     this.#burstEvents += 1;
     this.#cancelBurst ??= this.#options.clock.after(BURST_QUIET_MS, () => this.#onBurstWindow());
   }
@@ -160,9 +145,8 @@ export class WorkspaceWatcher implements AsyncDisposable {
   }
 
   #closeWatcher(): void {
-    const watcher = this.#watcher;
+    this.#watcher?.[Symbol.dispose]();
     this.#watcher = null;
-    if (watcher !== null) this.#closing = watcher.close();
   }
 
   #marking(mark: () => void): void {

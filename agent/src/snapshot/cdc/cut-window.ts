@@ -1,5 +1,5 @@
-import { readFileSync } from 'node:fs';
 import { assert } from '@dumont/shared/util/assert.ts';
+import { assetBytes } from '../../node/assets.ts';
 
 /** Bounds of a content-defined chunk but a file's last. The module in `find-cut.wasm` has the lower one built in. */
 export const MIN_CHUNK_BYTES = 256 * 1024;
@@ -21,7 +21,7 @@ interface FindCutModule {
   readonly findCut: (start: number, from: number, end: number) => number;
 }
 
-const MODULE = new WebAssembly.Module(readFileSync(new URL('find-cut.wasm', import.meta.url)));
+const MODULE = new WebAssembly.Module(assetBytes('find-cut.wasm'));
 
 /**
  * A buffer of 8 MiB and the scan for cuts in it. It lies in the memory of the WebAssembly module, so that what is read

@@ -1,4 +1,3 @@
-import { readFileSync } from 'node:fs';
 import { MAX_FRAME_RAW_BYTES } from '@dumont/shared/format/lz4-frame.ts';
 import {
   encodePlanesHeader,
@@ -7,6 +6,7 @@ import {
   type PlanesShape,
 } from '@dumont/shared/format/planes.ts';
 import { assert } from '@dumont/shared/util/assert.ts';
+import { assetBytes } from '../../node/assets.ts';
 
 /** What planes-kernel.as.ts and lz4-kernel.as.ts export. */
 interface Exports {
@@ -49,7 +49,7 @@ const MAX_SAMPLE_BYTES = 256 * 1024;
 const OTHER_SAMPLE_AT = SAMPLE_AT + MAX_SAMPLE_BYTES + GAP_BYTES;
 const SAMPLE_LANES_AT = OTHER_SAMPLE_AT + MAX_SAMPLE_BYTES + GAP_BYTES;
 
-const MODULE = new WebAssembly.Module(readFileSync(new URL('./codec-kernel.wasm', import.meta.url)));
+const MODULE = new WebAssembly.Module(assetBytes('codec-kernel.wasm'));
 
 /**
  * The codecs' inner loops in WebAssembly SIMD, on 14 MiB of memory of their own: pages not written to take none. Three

@@ -1,7 +1,8 @@
-import { Worker } from 'node:worker_threads';
+import type { Worker } from 'node:worker_threads';
 import type { PackIndexEntry } from '@dumont/shared/format/pack.ts';
 import { must } from '@dumont/shared/util/assert.ts';
 import { DumontError, systemErrorCode, toDumontError } from '@dumont/shared/util/errors.ts';
+import { startThread } from '../../node/assets.ts';
 import type { ChunkLocation, PackWriter } from '../pack-writer.ts';
 import type { CodingOptions } from '../planes/chunk-coder.ts';
 import type { SharedClaims } from './chunk-claims.ts';
@@ -127,7 +128,7 @@ class WriteThread {
     this.#options = options;
     this.#hooks = hooks;
     const data: WriteThreadData = { coding: options.coding, claims: options.claims.buffer };
-    this.#worker = new Worker(new URL('./write-thread.ts', import.meta.url), {
+    this.#worker = startThread('write', {
       name: 'write',
       workerData: data,
       resourceLimits: RESOURCE_LIMITS,

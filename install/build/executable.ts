@@ -1,0 +1,56 @@
+import { writeFile } from 'node:fs/promises';
+import { createRequire } from 'node:module';
+import { join } from 'node:path';
+import { runTool } from './run-tool.ts';
+
+/** Where Node looks for its application, and the mark in its image that says there is one. Both are Node's. */
+const RESOURCE = 'NODE_SEA_BLOB';
+const FUSE = 'NODE_SEA_FUSE_fce680ab2cc467b6e072b8b5df1996b2';
+
+/**
+ * Flags of the agent's own Node. A small nursery halves what an idle agent keeps, at no cost that shows; the old
+ * generation keeps its default bound, because a snapshot of a large tree needs room.
+ */
+const EXEC_ARGV = ['--max-semi-space-size=2'];
+
+const POSTJECT = createRequire(import.meta.url).resolve('postject/dist/cli.js');
+
+export interface ExecutableParts {
+  /** A CommonJS script. */
+  readonly main: Uint8Array;
+  readonly assets: ReadonlyMap<string, Uint8Array>;
+}
+
+/**
+ * Writes what a single executable holds beside Node: the same bytes for every machine of one byte order, when its assets
+ * are. Must run under the Node version that it is for.
+ * @param folder empty; holds the parts and the result
+ * @returns path of the result
+ */
+export async function prepareBlob(folder: string, { main, assets }: ExecutableParts): Promise<string> {
+  await writeFile(join(folder, 'main.cjs'), main);
+  for (const [name, bytes] of assets) await writeFile(join(folder, name), bytes);
+  const config = {
+    // Relative: it is kept in the blob, which must not tell where it was built.
+    main: 'main.cjs',
+    output: 'blob',
+    disableExperimentalSEAWarning: true,
+    useSnapshot: false,
+    useCodeCache: false,
+    execArgv: EXEC_ARGV,
+    // NODE_OPTIONS of the machine is for the user's programs.
+    execArgvExtension: 'none',
+    assets: Object.fromEntries([...assets.keys()].map((name) => [name, name])),
+  };
+  await writeFile(join(folder, 'sea.json'), JSON.stringify(config));
+  await runTool(process.execPath, ['--experimental-sea-config', 'sea.json'], { cwd: folder });
+  return join(folder, 'blob');
+}
+
+/**
+ * Puts the blob that {@link prepareBlob} left in its folder into a Node executable, in place. In a process of its own: the
+ * tool says much that means nothing.
+ */
+export async function injectBlob(executable: string, blobPath: string): Promise<void> {
+  await runTool(process.execPath, [POSTJECT, executable, RESOURCE, blobPath, '--sentinel-fuse', FUSE], {});
+}
