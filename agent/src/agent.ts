@@ -5,11 +5,13 @@ import type { Logger } from '@dumont/shared/node/logger.ts';
 import type { Command } from '@dumont/shared/protocol/command.ts';
 import type { Assignment, Hello } from '@dumont/shared/protocol/hello.ts';
 import { PROTOCOL_VERSION } from '@dumont/shared/protocol/version.ts';
-import { assertNever } from '@dumont/shared/util/assert.ts';
+import { assertNever, must } from '@dumont/shared/util/assert.ts';
 import type { Clock } from '@dumont/shared/util/clock.ts';
 import { DumontError } from '@dumont/shared/util/errors.ts';
 import type { Random } from '@dumont/shared/util/random.ts';
 import type { AgentConfig } from './config.ts';
+import type { CredentialFile, Identity } from './identity/credential-file.ts';
+import { CredentialRotator } from './identity/credential-rotator.ts';
 import { GpuSampler } from './host/gpu-sampler.ts';
 import { SampleLoop } from './host/sample-loop.ts';
 import { CommandDesk } from './lease/command-desk.ts';
@@ -32,6 +34,9 @@ const LAST_WORDS_MS = 8_000;
 
 export interface AgentParts {
   readonly config: AgentConfig;
+  readonly identity: Identity;
+  /** Holds the credential that goes with the identity. */
+  readonly credentials: CredentialFile;
   readonly openEngine: OpenEngine;
   readonly clock: Clock;
   readonly random: Random;
@@ -45,14 +50,15 @@ export interface AgentParts {
  * @returns after a stop or a release, with everything closed
  */
 export async function runAgent(parts: AgentParts, signal: AbortSignal): Promise<void> {
-  const { config, clock, random, log } = parts;
+  const { config, credentials, clock, random, log } = parts;
   const { workspaceDir } = config;
   const stateFile = await StateFile.open(join(config.stateDir, 'agent.json'));
   const board = new BeatBoard();
   const listener = new AgentListener(stateFile, log);
-  const hello = helloOf(config, stateFile.state.highestEpoch);
+  const hello = helloOf(parts, stateFile.state.highestEpoch);
   await using gpus = new GpuSampler({ command: config.nvidiaSmi, clock, random, log });
   await using link = new ControlLink({ url: config.socketUrl, hello, board, clock, listener });
+  await using rotator = new CredentialRotator({ file: credentials, link, clock, log });
   await using duty = dutyOf(parts, stateFile, link);
   const desk = new CommandDesk({
     perform: (action, options) => duty.perform(action, options),
@@ -60,7 +66,7 @@ export async function runAgent(parts: AgentParts, signal: AbortSignal): Promise<
     clock,
   });
   // Events of the link come through the event loop, so none is delivered before this.
-  listener.attach(duty, desk);
+  listener.attach({ duty, desk, rotator });
   gpus.start();
   const isOnline = () => link.state === 'online';
   await using _samples = new SampleLoop({
@@ -78,7 +84,7 @@ export async function runAgent(parts: AgentParts, signal: AbortSignal): Promise<
   try {
     const end = await Promise.race([link.ended, untilAborted(signal)]);
     if (end === null) await takeLeave(duty, link, log);
-    else await leave(end, duty, log);
+    else await leave(end, { duty, credentials, log });
   } finally {
     cancelPulse();
     desk.abortAll(new DumontError('ABORTED', 'the agent stops'));
@@ -92,6 +98,7 @@ class AgentListener implements LinkListener {
   readonly #log: Logger;
   #duty: Duty | null = null;
   #desk: CommandDesk | null = null;
+  #rotator: CredentialRotator | null = null;
   #epochNow = 0;
 
   constructor(stateFile: StateFile, log: Logger) {
@@ -99,9 +106,10 @@ class AgentListener implements LinkListener {
     this.#log = log;
   }
 
-  attach(duty: Duty, desk: CommandDesk): void {
-    this.#duty = duty;
-    this.#desk = desk;
+  attach(to: { readonly duty: Duty; readonly desk: CommandDesk; readonly rotator: CredentialRotator }): void {
+    this.#duty = to.duty;
+    this.#desk = to.desk;
+    this.#rotator = to.rotator;
   }
 
   /** Epoch of the newest assignment. */
@@ -111,7 +119,9 @@ class AgentListener implements LinkListener {
 
   state(state: LinkState): void {
     this.#log.info({ event: 'link-state', state }, 'the control link changed its state');
-    if (state === 'online') this.#duty?.online();
+    if (state !== 'online') return;
+    this.#duty?.online();
+    this.#rotator?.online();
   }
 
   trouble(trouble: LinkTrouble): void {
@@ -126,6 +136,11 @@ class AgentListener implements LinkListener {
       this.#desk?.abortAll(new DumontError('STALE_EPOCH', `fenced at epoch ${assignment.epoch}`));
     }
     this.#duty?.assign(assignment);
+    this.#rotator?.follow(assignment.policy.credentialRotateMs);
+  }
+
+  credentialAccepted(): void {
+    this.#rotator?.accepted();
   }
 
   command(command: Command): void {
@@ -154,7 +169,11 @@ async function takeLeave(duty: Duty, link: ControlLink, log: Logger): Promise<vo
 }
 
 /** The link ended for good. */
-async function leave(end: LinkEnd, duty: Duty, log: Logger): Promise<void> {
+async function leave(
+  end: LinkEnd,
+  parts: { readonly duty: Duty; readonly credentials: CredentialFile; readonly log: Logger },
+): Promise<void> {
+  const { duty, credentials, log } = parts;
   log.info({ event: 'link-ended', ...end }, 'the control link ended for good');
   const hint = end.hint === undefined ? {} : { hint: end.hint };
   switch (end.reason) {
@@ -162,6 +181,7 @@ async function leave(end: LinkEnd, duty: Duty, log: Logger): Promise<void> {
       return;
     case 'released':
       await duty.stopWorkload('all');
+      await credentials.markReleased();
       return;
     case 'superseded':
       await duty.stopWorkload('own');
@@ -179,7 +199,7 @@ async function leave(end: LinkEnd, duty: Duty, log: Logger): Promise<void> {
 
 function dutyOf(parts: AgentParts, stateFile: StateFile, link: ControlLink): Duty {
   const { config, openEngine, clock, random, log } = parts;
-  if (config.role === 'standby') return new StandbyDuty();
+  if (parts.identity.role === 'standby') return new StandbyDuty();
   const { workspaceDir, stateDir, workloadEnvironment } = config;
   return new GpuDuty({
     workspaceDir,
@@ -194,14 +214,15 @@ function dutyOf(parts: AgentParts, stateFile: StateFile, link: ControlLink): Dut
   });
 }
 
-function helloOf(config: AgentConfig, lastEpoch: number): Hello {
+function helloOf({ identity, credentials }: AgentParts, lastEpoch: number): Hello {
+  const { credential } = must(credentials.record, 'an agent runs after it has joined');
   return {
     kind: 'hello',
     protocolVersion: PROTOCOL_VERSION,
     agentVersion: AGENT_VERSION,
-    instanceId: config.instanceId,
-    role: config.role,
-    token: config.secrets.token,
+    instanceId: identity.instanceId,
+    role: identity.role,
+    credential,
     bootId: randomUUID(),
     lastEpoch,
     hostname: hostname(),

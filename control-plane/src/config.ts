@@ -3,6 +3,7 @@ import { join, resolve } from 'node:path';
 import { z } from 'zod';
 import { envFlag, envMs, envPort, readEnvironment } from '@dumont/shared/node/config.ts';
 import { LOG_LEVELS } from '@dumont/shared/node/logger.ts';
+import { MAX_CREDENTIAL_ROTATE_MS } from '@dumont/shared/protocol/hello.ts';
 import type { StorageGrant } from '@dumont/shared/protocol/storage-grant.ts';
 import { readBucketGrant, storageVariables, type Environment } from '@dumont/shared/storage/storage-environment.ts';
 import {
@@ -12,6 +13,7 @@ import {
 } from '@dumont/shared/storage/storage-profile.ts';
 import { DumontError } from '@dumont/shared/util/errors.ts';
 
+const REPOSITORY = join(import.meta.dirname, '..', '..');
 const optional = z.string().min(1).optional();
 
 /** Every environment variable of the control plane; `--help` and install/env.example are made from it. */
@@ -66,6 +68,15 @@ export const controlEnvironmentSchema = z.object({
   DUMONT_BOOT_DEADLINE_MS: envMs(300_000, 1_000, 3_600_000).describe(
     'Longest wait for a rented machine to come up, ms.',
   ),
+  DUMONT_CREDENTIAL_ROTATE_MS: envMs(86_400_000, 1_000, MAX_CREDENTIAL_ROTATE_MS).describe(
+    'Age at which an agent replaces its credential, ms.',
+  ),
+  DUMONT_OWN_TOKEN_MS: envMs(3_600_000, 10_000, 604_800_000).describe(
+    'How long the enrolment token of a machine of your own can be used, ms.',
+  ),
+  DUMONT_DOWNLOADS_DIR: optional.describe(
+    'Folder with the builds of the agent that machines download; default: dist/agent of the repository.',
+  ),
   DUMONT_LOG_LEVEL: z.enum(LOG_LEVELS).default('info').describe('Least level that is logged.'),
 });
 
@@ -79,6 +90,9 @@ export interface ControlConfig {
   readonly heartbeatIntervalMs: number;
   readonly startGraceMs: number;
   readonly bootDeadlineMs: number;
+  readonly credentialRotateMs: number;
+  readonly ownTokenMs: number;
+  readonly downloadsDirectory: string;
   readonly logLevel: (typeof LOG_LEVELS)[number];
 }
 
@@ -112,6 +126,9 @@ export function readControlConfig(environment: Readonly<Record<string, string | 
     heartbeatIntervalMs: env.DUMONT_HEARTBEAT_MS,
     startGraceMs: env.DUMONT_START_GRACE_MS,
     bootDeadlineMs: env.DUMONT_BOOT_DEADLINE_MS,
+    credentialRotateMs: env.DUMONT_CREDENTIAL_ROTATE_MS,
+    ownTokenMs: env.DUMONT_OWN_TOKEN_MS,
+    downloadsDirectory: resolve(env.DUMONT_DOWNLOADS_DIR ?? join(REPOSITORY, 'dist', 'agent')),
     logLevel: env.DUMONT_LOG_LEVEL,
   };
   const storage: StorageGrant =

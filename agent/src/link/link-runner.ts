@@ -34,7 +34,7 @@ const PROTOCOL_FAULT_ATTEMPT = 5;
 export interface LinkRunnerOptions {
   /** Full ws:// or wss:// URL of the agent socket. */
   readonly url: string;
-  /** `lastEpoch` is where this run starts from; later hellos carry the highest epoch heard since. */
+  /** Of the start; later hellos carry the highest epoch heard since, and the newest credential. */
   readonly hello: Hello;
   readonly board: BeatBoard;
   readonly clock: Clock;
@@ -54,6 +54,7 @@ export class LinkRunner {
   #attempt = 0;
   #seq = 0;
   #highestEpoch: number;
+  #credential: string;
   #refused: Refused | null = null;
   #lastAckMs = 0;
   #lastPulse = { value: -1n, seenMs: 0 };
@@ -64,6 +65,7 @@ export class LinkRunner {
   constructor(options: LinkRunnerOptions) {
     this.#options = options;
     this.#highestEpoch = options.hello.lastEpoch;
+    this.#credential = options.hello.credential;
   }
 
   start(): void {
@@ -78,6 +80,11 @@ export class LinkRunner {
     }
     if (isPerishable(message) && this.#socket.bufferedAmount > PERISHABLE_BUFFER_BYTES) return;
     this.#write(message);
+  }
+
+  /** Greets with this credential from the next connection on. */
+  useCredential(credential: string): void {
+    this.#credential = credential;
   }
 
   /** Closes in good order. Idempotent. */
@@ -98,7 +105,7 @@ export class LinkRunner {
     socket.on('upgrade', (response) => response.socket.setNoDelay(true));
     socket.on('open', () => {
       if (socket !== this.#socket || !this.#step('opened')) return;
-      this.#write({ ...this.#options.hello, lastEpoch: this.#highestEpoch });
+      this.#write({ ...this.#options.hello, credential: this.#credential, lastEpoch: this.#highestEpoch });
       this.#cancelTimer = clock.after(WELCOME_TIMEOUT_MS, () =>
         this.#lose({ doing: 'greet', message: `no welcome within ${WELCOME_TIMEOUT_MS} ms` }),
       );
@@ -154,6 +161,7 @@ export class LinkRunner {
         this.#refused = message;
         break;
       case 'command':
+      case 'credential-accepted':
         break;
     }
     this.#options.emit({ type: 'message', message });

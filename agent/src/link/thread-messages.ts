@@ -11,7 +11,10 @@ export interface LinkThreadData {
 }
 
 /** Main thread → link thread. */
-export type ToLink = { readonly type: 'send'; readonly message: Upstream } | { readonly type: 'stop' };
+export type ToLink =
+  | { readonly type: 'send'; readonly message: Upstream }
+  | { readonly type: 'credential'; readonly credential: string }
+  | { readonly type: 'stop' };
 
 /** Link thread → main thread. */
 export type FromLink =

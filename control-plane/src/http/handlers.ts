@@ -1,4 +1,5 @@
 import type { Handlers } from './handler.ts';
+import { enrolmentHandlers } from './routes/enrolments.ts';
 import { eventHandlers } from './routes/events.ts';
 import { failoverHandlers } from './routes/failovers.ts';
 import { healthHandlers } from './routes/health.ts';
@@ -15,6 +16,7 @@ export function createHandlers(services: ApiServices): Handlers {
     ...healthHandlers(services),
     ...workspaceHandlers(services),
     ...instanceHandlers(services),
+    ...enrolmentHandlers(services),
     ...snapshotHandlers(services),
     ...failoverHandlers(services),
     ...operationHandlers(services),

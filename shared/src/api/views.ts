@@ -52,6 +52,17 @@ export const instanceViewSchema = z.object({
 });
 export type InstanceView = z.infer<typeof instanceViewSchema>;
 
+/** A token that was given out and not used; never the token itself. */
+export const enrolmentViewSchema = z.object({
+  instanceId: z.string(),
+  workspaceId: z.string(),
+  provider: z.string(),
+  createdAtMs: wallMsSchema,
+  /** In the past: nobody can use it any more. */
+  expiresAtMs: wallMsSchema,
+});
+export type EnrolmentView = z.infer<typeof enrolmentViewSchema>;
+
 export const snapshotViewSchema = snapshotRecordSchema.omit({ snapshotId: true, parentId: true }).extend({
   snapshotId: z.string(),
   parentId: z.string().nullable(),
