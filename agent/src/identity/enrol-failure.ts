@@ -58,7 +58,10 @@ function tlsWords(
   }
   if (has('ERR_TLS_CERT_ALTNAME_INVALID')) {
     const { hostname } = new URL(controlUrl);
-    return { message: `its TLS certificate is not for ${hostname}`, hint: 'Check the host name in DUMONT_CONTROL_URL.' };
+    return {
+      message: `its TLS certificate is not for ${hostname}`,
+      hint: 'Check the host name in DUMONT_CONTROL_URL.',
+    };
   }
   if (has('ERR_SSL_WRONG_VERSION_NUMBER', 'ERR_SSL_PACKET_LENGTH_TOO_LONG', 'EPROTO')) {
     return { message: 'it does not speak TLS', hint: 'Try DUMONT_CONTROL_URL with http:// instead of https://.' };

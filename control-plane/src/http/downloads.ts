@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
-import type { IRouter, Request, Response } from 'express';
+import type { IRouter, Request, RequestHandler, Response } from 'express';
 import express from 'express';
 import type { AgentRelease } from '@dumont/shared/model/agent-release.ts';
 import { DumontError, toDumontError } from '@dumont/shared/util/errors.ts';
@@ -25,24 +25,36 @@ const YEAR_S = 31_536_000;
  */
 export function createDownloads(options: DownloadOptions): IRouter {
   const router = express.Router({ caseSensitive: true });
-  router.get('/install.sh', async (request, response) => {
+  router.get('/install.sh', installer(options));
+  router.get('/downloads/release.json', newest(options));
+  router.get('/downloads/:version/:file', releaseFile(options));
+  return router;
+}
+
+function installer(options: DownloadOptions): RequestHandler {
+  return async (request, response) => {
     const { version } = await requireNewest(options.folder);
     const url = publicUrlOf(options.publicUrl, callerOf(request));
     const template = await readInstaller(options.installScript);
-    const script = template.replaceAll('@DUMONT_CONTROL_URL@', url).replaceAll('@DUMONT_VERSION@', version);
-    sendText(request, response, { text: script, type: 'text/x-shellscript; charset=utf-8' });
-  });
-  router.get('/downloads/release.json', async (request, response) => {
-    const release = await requireNewest(options.folder);
-    sendText(request, response, { text: `${JSON.stringify(release)}\n`, type: 'application/json; charset=utf-8' });
-  });
-  router.get('/downloads/:version/:file', async (request, response) => {
+    const text = template.replaceAll('@DUMONT_CONTROL_URL@', url).replaceAll('@DUMONT_VERSION@', version);
+    sendText(request, response, { text, type: 'text/x-shellscript; charset=utf-8' });
+  };
+}
+
+function newest({ folder }: DownloadOptions): RequestHandler {
+  return async (request, response) => {
+    const text = `${JSON.stringify(await requireNewest(folder))}\n`;
+    sendText(request, response, { text, type: 'application/json; charset=utf-8' });
+  };
+}
+
+function releaseFile({ folder }: DownloadOptions): RequestHandler<{ version: string; file: string }> {
+  return async (request, response) => {
     const { version, file } = request.params;
-    const release = await readRelease(options.folder, version);
-    if (release === null) throw await noSuchRelease(options.folder, version);
-    await sendReleaseFile(response, { folder: options.folder, release, file });
-  });
-  return router;
+    const release = await readRelease(folder, version);
+    if (release === null) throw await noSuchRelease(folder, version);
+    await sendReleaseFile(response, { folder, release, file });
+  };
 }
 
 /** @throws {DumontError} UNAVAILABLE while nothing is built */
@@ -74,11 +86,7 @@ async function readInstaller(path: string): Promise<string> {
 }
 
 /** Something that changes with a release: caches ask each time whether it did. */
-function sendText(
-  request: Request,
-  response: Response,
-  body: { readonly text: string; readonly type: string },
-): void {
+function sendText(request: Request, response: Response, body: { readonly text: string; readonly type: string }): void {
   const etag = `"${createHash('sha256').update(body.text).digest('hex')}"`;
   response.setHeader('Cache-Control', 'no-cache');
   response.setHeader('ETag', etag);

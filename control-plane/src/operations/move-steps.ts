@@ -38,7 +38,11 @@ export async function searchStep<Data extends MoveData>(
 ): MoveResult<'offersFound' | 'attemptFailed' | 'gaveUp', Data> {
   const data = await giveBackDiscarded(parts, context);
   if (data.ownMachineUntilMs !== null) {
-    return { event: 'gaveUp', data, error: "the owner's machine did not join in time, or failed while it was prepared" };
+    return {
+      event: 'gaveUp',
+      data,
+      error: "the owner's machine did not join in time, or failed while it was prepared",
+    };
   }
   if (data.attempts >= MAX_ATTEMPTS) {
     return { event: 'gaveUp', data, error: `gave up after ${data.attempts} machines that did not work` };

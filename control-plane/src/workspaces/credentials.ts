@@ -30,7 +30,7 @@ export function rankCredential(
 
 function sameHash(hash: string, stored: string | null): boolean {
   const given = Buffer.from(hash, 'hex');
-  // Compared with itself turned around where nothing is stored, so that absence takes as long as a difference.
-  const other = stored === null ? Buffer.from(given).reverse() : Buffer.from(stored, 'hex');
+  // Compared with itself where nothing is stored, so that absence takes as long as a difference.
+  const other = stored === null ? given : Buffer.from(stored, 'hex');
   return other.length === given.length && timingSafeEqual(given, other) && stored !== null;
 }

@@ -31,7 +31,8 @@ export interface EnrolmentParts {
 }
 
 type Outcome =
-  { readonly kind: 'joined'; readonly answer: EnrolAnswer } | { readonly kind: 'refused'; readonly reason: EnrolRefusal };
+  | { readonly kind: 'joined'; readonly answer: EnrolAnswer }
+  | { readonly kind: 'refused'; readonly reason: EnrolRefusal };
 
 /** Draws a one-time token for an instance and stores its hash. Call it in the transaction that writes the instance. */
 export async function issueEnrolToken(

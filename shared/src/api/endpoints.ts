@@ -116,7 +116,8 @@ export const ENDPOINTS = {
   enrol: {
     method: 'POST',
     path: '/enrol',
-    summary: 'Join with a one-time token: what an agent asks at its first start. Repeating it with the same credential answers the same.',
+    summary:
+      'Join with a one-time token: what an agent asks at its first start. Repeating it with the same credential answers the same.',
     auth: false,
     successStatus: 200,
     query: nothing,

@@ -12,7 +12,16 @@ export type LogLevel = (typeof LOG_LEVELS)[number];
  * @param destination gets each line as it is logged, synchronously; stderr by default
  */
 export function createLogger(name: string, level: LogLevel, destination = toStderr()): Logger {
-  const secretFields = ['token', 'enrolToken', 'credential', 'secretAccessKey', 'sessionToken', 'password', 'authorization', 'apiKey'];
+  const secretFields = [
+    'token',
+    'enrolToken',
+    'credential',
+    'secretAccessKey',
+    'sessionToken',
+    'password',
+    'authorization',
+    'apiKey',
+  ];
   const paths = secretFields.flatMap((field) => [field, `*.${field}`, `*.*.${field}`]);
   return pino({ name, level, redact: { paths, censor: '[redacted]' } }, destination);
 }

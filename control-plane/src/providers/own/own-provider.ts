@@ -39,7 +39,7 @@ export class OwnProvider implements Provider {
   }
 
   create(): Promise<CreateOutcome> {
-    return Promise.resolve({ kind: 'refused', reason: 'a machine of one\'s own is added, not rented' });
+    return Promise.resolve({ kind: 'refused', reason: "a machine of one's own is added, not rented" });
   }
 
   /** `running` for one that is held: no evidence of anything. */
