@@ -23,7 +23,10 @@ export function callerOf(request: Request): Caller {
  */
 export function publicUrlOf(configured: string | undefined, caller: Caller): string {
   const url = (configured ?? `${caller.scheme}://${caller.host ?? ''}`).replace(/\/+$/, '');
-  if (url.length <= MAX_URL_LENGTH && PLAIN_URL.test(url) && URL.canParse(url)) return url;
+  // A request names a host; only the operator may say that we live below a path.
+  const hasPath = url.split('/').length > 3;
+  const isPlain = PLAIN_URL.test(url) && URL.canParse(url) && (configured !== undefined || !hasPath);
+  if (url.length <= MAX_URL_LENGTH && isPlain) return url;
   throw new DumontError('USAGE', `${JSON.stringify(url.slice(0, 200))} cannot stand in an install command`, {
     field: configured === undefined ? 'Host' : 'DUMONT_PUBLIC_URL',
     hint: 'Set DUMONT_PUBLIC_URL to the http(s) URL of this control plane, without anything a shell could stumble over.',

@@ -59,22 +59,22 @@ test('the installer is filled in with the newest version and the URL the request
   const text = await response.text();
   expect(text).toBe(SCRIPT.replaceAll('@DUMONT_CONTROL_URL@', world.url).replaceAll('@DUMONT_VERSION@', '0.10.0'));
   const etag = response.headers.get('etag') ?? '';
-  expect((await fetch(`${world.url}/install.sh`, { headers: { 'if-none-match': etag } })).status).toBe(304);
+  expect((await rawGet(world.url, '/install.sh', { 'if-none-match': etag })).status).toBe(304);
   const behindTls = { host: 'dumont.example', 'x-forwarded-proto': 'https' };
   expect((await rawGet(world.url, '/install.sh', behindTls)).body).toContain('url=https://dumont.example\n');
 });
 
-test.each(['evil"; rm -rf /', 'a$(id)', 'a`id`', "a'b", 'a b', 'a;b', 'user@host', 'a/..', 'a\\b', '-x', ''])(
-  'the host name %j does not get into a shell script',
-  async (host) => {
-    await using folder = await makeTempFolder();
-    const { world } = await worldWith(folder.path, ['1.0.0']);
-    await using _ = world;
+test('a host name that could mean something to a shell does not get into the script', async () => {
+  await using folder = await makeTempFolder();
+  const { world } = await worldWith(folder.path, ['1.0.0']);
+  await using _ = world;
+  const hosts = ['evil"; rm -rf /', 'a$(id)', 'a`id`', "a'b", 'a b', 'a;b', 'user@host', 'a/..', 'a\\b', '-x', 'a:b'];
+  for (const host of hosts) {
     const { status, body } = await rawGet(world.url, '/install.sh', { host });
-    expect(status).toBe(400);
+    expect([host, status]).toEqual([host, 400]);
     expect(body).not.toContain('#!/bin/sh');
-  },
-);
+  }
+});
 
 test('a configured URL is used whatever the request says', async () => {
   await using folder = await makeTempFolder();
@@ -97,7 +97,7 @@ test('files of a release come whole, in pieces and from caches', async () => {
   expect(etag).toMatch(/^"[0-9a-f]{64}"$/);
   const rest = await fetch(url, { headers: { range: 'bytes=11-', 'if-range': etag } });
   expect([rest.status, await rest.text()]).toEqual([206, '1.0.0']);
-  expect((await fetch(url, { headers: { 'if-none-match': etag } })).status).toBe(304);
+  expect((await rawGet(world.url, new URL(url).pathname, { 'if-none-match': etag })).status).toBe(304);
   expect(await (await fetch(`${world.url}/downloads/1.0.0/SHA256SUMS`)).text()).toContain('linux-x64.gz');
   expect(await (await fetch(`${world.url}/downloads/1.0.0/release.json`)).json()).toMatchObject({ version: '1.0.0' });
 });
