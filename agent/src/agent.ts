@@ -6,11 +6,13 @@ import type { Command } from '@dumont/shared/protocol/command.ts';
 import type { Assignment, Hello } from '@dumont/shared/protocol/hello.ts';
 import type { Upstream } from '@dumont/shared/protocol/messages.ts';
 import { PROTOCOL_VERSION } from '@dumont/shared/protocol/version.ts';
-import { assertNever } from '@dumont/shared/util/assert.ts';
+import { assertNever, must } from '@dumont/shared/util/assert.ts';
 import type { Clock } from '@dumont/shared/util/clock.ts';
 import { DumontError } from '@dumont/shared/util/errors.ts';
 import type { Random } from '@dumont/shared/util/random.ts';
 import type { AgentConfig } from './config.ts';
+import type { CredentialFile, Identity } from './identity/credential-file.ts';
+import { CredentialRotator } from './identity/credential-rotator.ts';
 import { GpuSampler } from './host/gpu-sampler.ts';
 import { SampleLoop } from './host/sample-loop.ts';
 import { CommandDesk } from './lease/command-desk.ts';
@@ -37,6 +39,9 @@ const LAST_WORDS_MS = 8_000;
 
 export interface AgentParts {
   readonly config: AgentConfig;
+  readonly identity: Identity;
+  /** Holds the credential that goes with the identity. */
+  readonly credentials: CredentialFile;
   readonly openEngine: OpenEngine;
   readonly clock: Clock;
   readonly random: Random;
@@ -59,16 +64,17 @@ export interface AgentSignals {
  * @returns with everything closed; `restart` when it wants to be started again at once
  */
 export async function runAgent(parts: AgentParts, signals: AgentSignals): Promise<'done' | 'restart'> {
-  const { config, clock, random, log } = parts;
+  const { config, credentials, clock, random, log } = parts;
   const { workspaceDir } = config;
   const stateFile = await StateFile.open(join(config.stateDir, 'agent.json'));
   const board = new BeatBoard();
   const listener = new AgentListener(stateFile, log);
   const { upgrader, lastUpgrade } = await upgraderOf(parts);
-  const hello = { ...helloOf(config, stateFile.state.highestEpoch), ...(lastUpgrade !== null && { lastUpgrade }) };
+  const hello = { ...helloOf(parts, stateFile.state.highestEpoch), ...(lastUpgrade !== null && { lastUpgrade }) };
   const switched = new AbortController();
   await using gpus = new GpuSampler({ command: config.nvidiaSmi, clock, random, log });
   await using link = new ControlLink({ url: config.socketUrl, hello, board, clock, listener });
+  await using rotator = new CredentialRotator({ file: credentials, link, clock, log });
   await using duty = dutyOf(parts, stateFile, link);
   const desk = new CommandDesk({
     perform: (action, options) =>
@@ -81,7 +87,7 @@ export async function runAgent(parts: AgentParts, signals: AgentSignals): Promis
     clock,
   });
   // Events of the link come through the event loop, so none is delivered before this.
-  listener.attach({ duty, desk, upgrader });
+  listener.attach({ duty, desk, upgrader, rotator });
   gpus.start();
   const isOnline = () => link.state === 'online';
   await using _samples = new SampleLoop({
@@ -102,7 +108,7 @@ export async function runAgent(parts: AgentParts, signals: AgentSignals): Promis
     const end = await Promise.race([link.ended, untilAborted(stop), untilAborted(restart)]);
     if (end === stop) await takeLeave(duty, link, log);
     else if (end === restart) await makeWay(duty, link, log);
-    else await leave(end as LinkEnd, duty, log);
+    else await leave(end as LinkEnd, { duty, credentials, log });
     return end === restart ? 'restart' : 'done';
   } finally {
     cancelPulse();
@@ -115,6 +121,7 @@ interface Receivers {
   readonly duty: Duty;
   readonly desk: CommandDesk;
   readonly upgrader: Upgrader;
+  readonly rotator: CredentialRotator;
 }
 
 /** Hands what the link delivers to the duty and the desk, and remembers epochs. */
@@ -140,7 +147,9 @@ class AgentListener implements LinkListener {
 
   state(state: LinkState): void {
     this.#log.info({ event: 'link-state', state }, 'the control link changed its state');
-    if (state === 'online') this.#receivers?.duty.online();
+    if (state !== 'online') return;
+    this.#receivers?.duty.online();
+    this.#receivers?.rotator.online();
   }
 
   trouble(trouble: LinkTrouble): void {
@@ -155,6 +164,11 @@ class AgentListener implements LinkListener {
       this.#receivers?.desk.abortAll(new DumontError('STALE_EPOCH', `fenced at epoch ${assignment.epoch}`));
     }
     this.#receivers?.duty.assign(assignment);
+    this.#receivers?.rotator.follow(assignment.policy.credentialRotateMs);
+  }
+
+  credentialAccepted(): void {
+    this.#receivers?.rotator.accepted();
   }
 
   command(command: Command): void {
@@ -197,7 +211,11 @@ async function makeWay(duty: Duty, link: ControlLink, log: Logger): Promise<void
 }
 
 /** The link ended for good. */
-async function leave(end: LinkEnd, duty: Duty, log: Logger): Promise<void> {
+async function leave(
+  end: LinkEnd,
+  parts: { readonly duty: Duty; readonly credentials: CredentialFile; readonly log: Logger },
+): Promise<void> {
+  const { duty, credentials, log } = parts;
   log.info({ event: 'link-ended', ...end }, 'the control link ended for good');
   const hint = end.hint === undefined ? {} : { hint: end.hint };
   switch (end.reason) {
@@ -206,6 +224,7 @@ async function leave(end: LinkEnd, duty: Duty, log: Logger): Promise<void> {
       return;
     case 'released':
       await duty.stopWorkload();
+      await credentials.markReleased();
       return;
     case 'superseded':
       // The newer process has adopted the workload, or will.
@@ -222,7 +241,7 @@ async function leave(end: LinkEnd, duty: Duty, log: Logger): Promise<void> {
 
 function dutyOf(parts: AgentParts, stateFile: StateFile, link: ControlLink): Duty {
   const { config, openEngine, clock, random, log } = parts;
-  if (config.role === 'standby') return new StandbyDuty();
+  if (parts.identity.role === 'standby') return new StandbyDuty();
   const { workspaceDir, stateDir, workloadEnvironment } = config;
   return new GpuDuty({
     workspaceDir,
@@ -256,14 +275,15 @@ function tellsOfSwitch(message: Upstream): boolean {
   return result.name === 'upgrade' && result.from !== result.to;
 }
 
-function helloOf(config: AgentConfig, lastEpoch: number): Hello {
+function helloOf({ config, identity, credentials }: AgentParts, lastEpoch: number): Hello {
+  const { credential } = must(credentials.record, 'an agent runs after it has joined');
   return {
     kind: 'hello',
     protocolVersion: PROTOCOL_VERSION,
     agentVersion: AGENT_VERSION,
-    instanceId: config.instanceId,
-    role: config.role,
-    token: config.secrets.token,
+    instanceId: identity.instanceId,
+    role: identity.role,
+    credential,
     bootId: randomUUID(),
     lastEpoch,
     hostname: hostname(),

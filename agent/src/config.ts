@@ -1,8 +1,6 @@
 import { describeEnvironment, readEnvironment } from '@dumont/shared/node/config.ts';
 import { LOG_LEVELS, type LogLevel } from '@dumont/shared/node/logger.ts';
-import type { InstanceId } from '@dumont/shared/model/ids.ts';
-import { AGENT_ROLES, type AgentRole } from '@dumont/shared/model/instance.ts';
-import { instanceIdSchema } from '@dumont/shared/protocol/primitives.ts';
+import { credentialSchema } from '@dumont/shared/protocol/primitives.ts';
 import { AGENT_SOCKET_PATH } from '@dumont/shared/protocol/version.ts';
 import { z } from 'zod';
 import { withoutSecretVariables } from './host/secret-variables.ts';
@@ -12,22 +10,15 @@ export const agentEnvironmentSchema = z.object({
   DUMONT_CONTROL_URL: z
     .url({ protocol: /^(?:ws|http)s?$/, error: 'must be a ws://, wss://, http:// or https:// URL' })
     .describe('Base URL of the control plane.'),
-  DUMONT_INSTANCE_ID: instanceIdSchema.describe('Id of this instance, given by the control plane.'),
-  DUMONT_AGENT_TOKEN: z
-    .string()
-    .min(16, 'must have at least 16 characters')
-    .max(256)
-    .describe('Secret of this instance, given by the control plane.'),
-  DUMONT_ROLE: z
-    .enum(AGENT_ROLES)
-    .default('gpu')
-    .describe(`What the agent is for: ${AGENT_ROLES.join(' or ')}.`),
+  DUMONT_ENROL_TOKEN: credentialSchema
+    .optional()
+    .describe('One-time token to join the control plane with; of no use, and not needed, once that is done.'),
   DUMONT_WORKSPACE_DIR: z.string().min(1).default('/workspace').describe('The folder kept alive.'),
   DUMONT_STATE_DIR: z
     .string()
     .min(1)
     .default('/var/lib/dumont-agent')
-    .describe("The agent's own files: its state and the workload's log."),
+    .describe("The agent's own files: its credential, its state and the workload's log."),
   DUMONT_INSTALL_DIR: z
     .string()
     .min(1)
@@ -52,12 +43,10 @@ export const agentEnvironmentSchema = z.object({
 });
 
 export interface AgentConfig {
-  /** Base URL of the control plane's API, http or https. */
+  /** Base URL of the control plane, http or https, without a slash at its end. */
   readonly controlUrl: string;
   /** Full URL of the agent socket. */
   readonly socketUrl: string;
-  readonly instanceId: InstanceId;
-  readonly role: AgentRole;
   readonly workspaceDir: string;
   readonly stateDir: string;
   readonly installDir: string | null;
@@ -67,17 +56,15 @@ export interface AgentConfig {
   /** What the user's command sees: the agent's own environment without its secrets. */
   readonly workloadEnvironment: Readonly<Record<string, string>>;
   /** Apart from the rest, so that logging the configuration cannot leak it. */
-  readonly secrets: { readonly token: string; readonly snapshotPassword: string | null };
+  readonly secrets: { readonly enrolToken: string | null; readonly snapshotPassword: string | null };
 }
 
 /** @throws {DumontError} USAGE naming every variable at fault. */
 export function readAgentConfig(environment: Readonly<Record<string, string | undefined>>): AgentConfig {
   const env = readEnvironment(agentEnvironmentSchema, environment);
   return {
-    controlUrl: env.DUMONT_CONTROL_URL.replace(/^ws/, 'http'),
+    controlUrl: withScheme(env.DUMONT_CONTROL_URL, 'http').replace(/\/$/, ''),
     socketUrl: socketUrlOf(env.DUMONT_CONTROL_URL),
-    instanceId: env.DUMONT_INSTANCE_ID,
-    role: env.DUMONT_ROLE,
     workspaceDir: env.DUMONT_WORKSPACE_DIR,
     stateDir: env.DUMONT_STATE_DIR,
     installDir: env.DUMONT_INSTALL_DIR ?? null,
@@ -85,7 +72,7 @@ export function readAgentConfig(environment: Readonly<Record<string, string | un
     fileStoreMount: env.DUMONT_FILE_STORE_MOUNT ?? null,
     logLevel: env.DUMONT_LOG_LEVEL,
     workloadEnvironment: withoutSecretVariables(environment),
-    secrets: { token: env.DUMONT_AGENT_TOKEN, snapshotPassword: env.SNAPSHOT_PASSWORD ?? null },
+    secrets: { enrolToken: env.DUMONT_ENROL_TOKEN ?? null, snapshotPassword: env.SNAPSHOT_PASSWORD ?? null },
   };
 }
 
@@ -103,8 +90,14 @@ export function agentEnvironmentTable(): string {
 
 /** The agent socket's URL: `http` becomes `ws`, the path is appended to the base's own. */
 function socketUrlOf(controlUrl: string): string {
-  const url = new URL(controlUrl);
-  url.protocol = url.protocol.replace('http', 'ws');
+  const url = new URL(withScheme(controlUrl, 'ws'));
   url.pathname = url.pathname.replace(/\/$/, '') + AGENT_SOCKET_PATH;
+  return url.href;
+}
+
+/** The URL with `http`/`ws` turned into the one wanted; TLS stays TLS. */
+function withScheme(controlUrl: string, scheme: 'http' | 'ws'): string {
+  const url = new URL(controlUrl);
+  url.protocol = url.protocol.replace(/^(?:http|ws)/, scheme);
   return url.href;
 }

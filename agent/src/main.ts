@@ -51,7 +51,8 @@ async function helpText(): Promise<string> {
 
 usage:
   dumont-agent [run]              connect to the control plane and serve it until stopped
-  dumont-agent <command> …        work without a control plane; <command> --help tells its options
+  dumont-agent <command> …        do one thing and end; all but enrol work without a control plane;
+                                  <command> --help tells its options
   dumont-agent --version
 
 commands:

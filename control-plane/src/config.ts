@@ -5,6 +5,7 @@ import { z } from 'zod';
 import { envFlag, envMs, envPort, readEnvironment } from '@dumont/shared/node/config.ts';
 import { LOG_LEVELS } from '@dumont/shared/node/logger.ts';
 import type { BucketGrant, DirectGrant } from '@dumont/shared/protocol/storage-grant.ts';
+import { MAX_CREDENTIAL_ROTATE_MS } from '@dumont/shared/protocol/hello.ts';
 import { readBucketGrant, storageVariables, type Environment } from '@dumont/shared/storage/storage-environment.ts';
 import {
   STORAGE_PROVIDERS,
@@ -84,6 +85,12 @@ export const controlEnvironmentSchema = z.object({
     .enum(['manual', 'auto'])
     .default('manual')
     .describe('auto: agents older than the newest release are brought to it, a few at a time.'),
+  DUMONT_CREDENTIAL_ROTATE_MS: envMs(86_400_000, 1_000, MAX_CREDENTIAL_ROTATE_MS).describe(
+    'Age at which an agent replaces its credential, ms.',
+  ),
+  DUMONT_OWN_TOKEN_MS: envMs(3_600_000, 10_000, 604_800_000).describe(
+    'How long the enrolment token of a machine of your own can be used, ms.',
+  ),
   DUMONT_LOG_LEVEL: z.enum(LOG_LEVELS).default('info').describe('Least level that is logged.'),
 });
 
@@ -99,6 +106,8 @@ export interface ControlConfig {
   readonly bootDeadlineMs: number;
   readonly downloadsDirectory: string;
   readonly agentUpgrade: 'manual' | 'auto';
+  readonly credentialRotateMs: number;
+  readonly ownTokenMs: number;
   readonly logLevel: (typeof LOG_LEVELS)[number];
 }
 
@@ -136,6 +145,8 @@ export function readControlConfig(environment: Readonly<Record<string, string | 
     bootDeadlineMs: env.DUMONT_BOOT_DEADLINE_MS,
     downloadsDirectory: resolve(env.DUMONT_DOWNLOADS_DIR ?? BUILT_RELEASES),
     agentUpgrade: env.DUMONT_AGENT_UPGRADE,
+    credentialRotateMs: env.DUMONT_CREDENTIAL_ROTATE_MS,
+    ownTokenMs: env.DUMONT_OWN_TOKEN_MS,
     logLevel: env.DUMONT_LOG_LEVEL,
   };
   const storage: DirectGrant =

@@ -1,5 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import { mkdir } from 'node:fs/promises';
+import { join } from 'node:path';
 import type { LossKind } from '@dumont/shared/api/endpoints.ts';
 import type { InstanceId } from '@dumont/shared/model/ids.ts';
 import type { Logger } from '@dumont/shared/node/logger.ts';
@@ -22,6 +23,7 @@ import { AgentHub } from './hub/agent-hub.ts';
 import { Fleet } from './hub/fleet.ts';
 import { EventFeed } from './live/event-feed.ts';
 import { ensureApiToken } from './node/api-token.ts';
+import { addMachine } from './operations/add-machine.ts';
 import { failoverKind } from './operations/failover.ts';
 import { buildFailoverReport } from './operations/failover-report.ts';
 import { Guardian } from './operations/guardian.ts';
@@ -37,13 +39,15 @@ import { Wardship } from './operations/wardship.ts';
 import { LocalFaults } from './providers/local/local-faults.ts';
 import { LocalProvider } from './providers/local/local-provider.ts';
 import { LOCAL_PROVIDER_NAME } from './providers/local/market.ts';
-import type { ProviderRegistry } from './providers/provider.ts';
+import { OwnProvider } from './providers/own/own-provider.ts';
+import type { Provider, ProviderRegistry } from './providers/provider.ts';
 import type { RenterParts } from './provisioning/ledger-renter.ts';
 import { LedgerRenter } from './provisioning/ledger-renter.ts';
 import { STRATEGIES } from './provisioning/strategies.ts';
 import { Sweeper } from './provisioning/sweeper.ts';
 import type { Database } from './store/database.ts';
 import { findInstance } from './store/instances.ts';
+import { findLedger } from './store/ledger.ts';
 import { dropLeases } from './store/operations.ts';
 import { openDatabase } from './store/open-database.ts';
 import { ensureSetting } from './store/settings.ts';
@@ -66,6 +70,8 @@ export interface ControlPlaneOptions {
     readonly random?: Random;
     readonly providers?: ProviderRegistry;
     readonly limits?: Partial<OperationLimits>;
+    /** The installer to serve; install/install.sh of the repository by default. */
+    readonly installScript?: string;
   };
 }
 
@@ -106,8 +112,15 @@ export async function startControlPlane(options: ControlPlaneOptions): Promise<C
     version: VERSION,
     operations: {
       provision: async (body) => started(await startProvision(parts, body, config.storageName)),
+      addMachine: async (body) => started(await addMachine({ ...ground, ownTokenMs: config.ownTokenMs }, body)),
       failover: async (workspaceId, reason) => started(await triggerFailover(parts, workspaceId, reason)),
       release: async (instanceId, how) => started(await startRelease(parts, instanceId, how)),
+    },
+    onChange: ground.onChange,
+    publicUrl: config.publicUrl,
+    downloads: {
+      folder: config.downloadsDirectory,
+      installScript: options.overrides?.installScript ?? INSTALL_SCRIPT,
     },
     takeSnapshot: (workspaceId, how) => takeSnapshot(parts, workspaceId, how),
     failoverReport: (failoverId) => buildFailoverReport(db, failoverId, clock.nowMs()),
@@ -158,9 +171,13 @@ async function layGround(options: ControlPlaneOptions, stack: AsyncDisposableSta
     events,
     limits: { ...limitsFor(config), ...overrides?.limits },
     labelPrefix: `dumont-${installationId}-`,
-    providers: overrides?.providers ?? localProviders(options, clock, random),
+    providers: withOwn(overrides?.providers ?? localProviders(options, clock, random), db),
     faults: new LocalFaults({ root: config.local.directory, clock }),
-    settings: { heartbeatIntervalMs: config.heartbeatIntervalMs, storage: bookkeeping.book },
+    settings: {
+      heartbeatIntervalMs: config.heartbeatIntervalMs,
+      credentialRotateMs: config.credentialRotateMs,
+      storage: bookkeeping.book,
+    },
     connectGrants: bookkeeping.connect,
     /** Rings when a workspace was fenced or a machine was proven gone. */
     changed: new Bell(),
@@ -204,6 +221,7 @@ function buildOperations(ground: Ground, live: LiveSide, stack: AsyncDisposableS
     ...ground,
     presence: hub,
     agentEnvironment: agentEnvironment(ground),
+    enrolTokenMs: ground.limits.bootDeadlineMs + ENROL_MARGIN_MS,
     onRelease: () => sweeper.nudge(),
   };
   const parts: OperationParts = {
@@ -220,6 +238,11 @@ function buildOperations(ground: Ground, live: LiveSide, stack: AsyncDisposableS
   stack.use(sweeper);
   return { runner, guardian, sweeper, parts };
 }
+
+/** After the boot deadline: a machine that is a little late finds out by being given back, not by a worthless token. */
+const ENROL_MARGIN_MS = 600_000;
+
+const INSTALL_SCRIPT = join(import.meta.dirname, '..', '..', 'install', 'install.sh');
 
 function buildUpgrades({ db, clock, log, config, onChange }: Ground, { hub, fleet }: LiveSide): AgentUpgrades {
   const { downloadsDirectory: downloadsDir, agentUpgrade: mode } = config;
@@ -257,6 +280,15 @@ function agentEnvironment({ config, secrets, url }: Ground): Readonly<Record<str
     ...(secrets.storage.kind === 'file' && { DUMONT_FILE_STORE_PATH: secrets.storage.path }),
     ...(secrets.snapshotPassword !== undefined && { SNAPSHOT_PASSWORD: secrets.snapshotPassword }),
   };
+}
+
+/** Machines that owners bring need no configuration, so they are always possible. */
+function withOwn(providers: ProviderRegistry, db: Database): ProviderRegistry {
+  const own = new OwnProvider(async (ref) => {
+    const row = await findLedger(db, ref as InstanceId);
+    return row !== undefined && row.goneAtMs === null && row.releaseAskedAtMs === null;
+  });
+  return new Map<string, Provider>([...providers, [own.name, own]]);
 }
 
 function localProviders(options: ControlPlaneOptions, clock: Clock, random: Random): ProviderRegistry {

@@ -1,10 +1,11 @@
+import { readFile } from 'node:fs/promises';
 import { describe, expect, test } from 'vitest';
 import type { InstanceView } from '@dumont/shared/api/views.ts';
 import type { SnapshotId } from '@dumont/shared/model/ids.ts';
 import type { SnapshotRecord } from '@dumont/shared/protocol/snapshot-record.ts';
 import { CLOSE_CODES } from '@dumont/shared/protocol/version.ts';
 import { must } from '@dumont/shared/util/assert.ts';
-import { readRecord } from '@dumont/control-plane/providers/local/machine-folder.ts';
+import { credentialPath, type CredentialRecord } from '@dumont/agent/identity/credential-file.ts';
 import { AgentClient } from '../world/agent-client.ts';
 import { startInProcess, StubbornProvider } from '../world/control-plane-in-process.ts';
 import { eventually } from '../world/eventually.ts';
@@ -94,12 +95,11 @@ test('a machine whose successor serves cannot commit, whatever epoch it claims',
   const workspace = await ProtectedWorkspace.provision(site, 'attacked');
   const old = await workspace.primary();
   const ref = must(old.providerRef, 'a primary was rented');
-  const record = must(await readRecord(site.paths(ref)), 'the machine exists');
-  const token = must(record.agentEnvironment['DUMONT_AGENT_TOKEN'], 'the machine got a token');
+  const { credential } = JSON.parse(await readFile(credentialPath(site.paths(ref).state), 'utf8')) as CredentialRecord;
   provider.kept.add(ref);
   await site.faults.lose(ref, 'partition');
   // In the place of the machine's own agent, so that its session is open when the fence falls.
-  await using impostor = await AgentClient.connect(site, { instanceId: old.instanceId, token });
+  await using impostor = await AgentClient.connect(site, { instanceId: old.instanceId, credential });
   expect(impostor.assignment).toMatchObject({ standing: 'primary', epoch: 1 });
 
   await eventually('it is told of the fence', () => impostor.assignment.standing === 'fenced', 30_000);
@@ -116,6 +116,6 @@ test('a machine whose successor serves cannot commit, whatever epoch it claims',
   provider.kept.clear();
   await workspace.failoverOver();
   await eventually('its session is ended for good', () => impostor.closeCode === CLOSE_CODES.released);
-  await using back = await AgentClient.connect(site, { instanceId: old.instanceId, token });
+  await using back = await AgentClient.connect(site, { instanceId: old.instanceId, credential });
   expect(back.received).toMatchObject([{ kind: 'refused', code: 'CONFLICT' }]);
 });

@@ -1,9 +1,11 @@
-import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { copyFile, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
 import { migrate } from '@dumont/control-plane/store/migrate.ts';
 import { onEachDatabase } from '../world/databases.ts';
+
+const MIGRATIONS = join(import.meta.dirname, '../../control-plane/src/store/migrations');
 
 onEachDatabase((database) => {
   test('migrating twice changes nothing the second time', async () => {
@@ -22,6 +24,27 @@ onEachDatabase((database) => {
     const rows = await opened.db.query('select name, count(*)::int as copies from schema_migrations group by name');
     expect(rows.every((row) => row['copies'] === 1)).toBe(true);
     await Promise.all(others.map((db) => db[Symbol.asyncDispose]()));
+  });
+
+  test('machines that were rented before agents enrolled keep their secret as their credential', async () => {
+    await using opened = await database.open({ migrated: false });
+    const directory = await mkdtemp(join(tmpdir(), 'dumont-migrations-'));
+    try {
+      for (const name of ['0001-init.sql', '0002-gone-seen.sql']) {
+        await copyFile(join(MIGRATIONS, name), join(directory, name));
+      }
+      await migrate(opened.db, directory);
+      await opened.db.query(`insert into workspaces (id, name, policy, created_at) values ('ws_old', 'old', '{}', 1)`);
+      await opened.db.query(
+        `insert into instances (id, workspace_id, role, state, token_hash, provider, offer, requested_at)
+         values ('in_old', 'ws_old', 'gpu', 'ready', 'ab', 'local', '{}', 1)`,
+      );
+      await migrate(opened.db);
+      const rows = await opened.db.query('select credential_hash, next_credential_hash from instances');
+      expect(rows).toEqual([{ credential_hash: 'ab', next_credential_hash: null }]);
+    } finally {
+      await rm(directory, { recursive: true });
+    }
   });
 
   test('a database of a newer version is refused', async () => {

@@ -226,13 +226,18 @@ test('the workload sees its folder but not the secrets of the agent', async () =
   const workload: Workload = { command: 'env > seen; exec sleep 600', restart: true };
   await using here = await world({ workload });
   const { server, host } = here;
-  const env = { SNAPSHOT_PASSWORD: 'open sesame', S3_APPLICATION_KEY: 'k', MINE: 'kept' };
+  const env = {
+    DUMONT_ENROL_TOKEN: 't'.repeat(43),
+    SNAPSHOT_PASSWORD: 'open sesame',
+    S3_APPLICATION_KEY: 'k',
+    MINE: 'kept',
+  };
   await using _ = new AgentProcess(server, { ...host, env });
   await server.run({ name: 'start-workload', stableMs: 200 });
   const seen = await readFile(join(host.workspaceDir, 'seen'), 'utf8');
   expect(seen).toContain(`DUMONT_WORKSPACE_DIR=${host.workspaceDir}`);
   expect(seen).toContain('MINE=kept');
-  expect(seen).not.toMatch(/DUMONT_AGENT_TOKEN|SNAPSHOT_PASSWORD|S3_APPLICATION_KEY/);
+  expect(seen).not.toMatch(/DUMONT_ENROL_TOKEN|SNAPSHOT_PASSWORD|S3_APPLICATION_KEY/);
 });
 
 test('a folder store mounted elsewhere on this host is found there', async () => {

@@ -35,15 +35,19 @@ test('samples of the host follow the first beat', async () => {
   expect(server.arrivals.findIndex(({ message }) => message.kind === 'heartbeat')).toBe(1);
 });
 
-test('a wrong token ends the agent with a clear message', async () => {
+test('a wrong credential ends the agent with a clear message', async () => {
   await using folder = await makeTempFolder();
   await using server = await AgentSocketServer.start(testAssignment(folder.path));
-  const refused = { code: 'UNAUTHORIZED', message: 'unknown instance or wrong token', hint: 'rent it anew' } as const;
+  const refused = {
+    code: 'UNAUTHORIZED',
+    message: 'unknown instance or wrong credential',
+    hint: 'rent it anew',
+  } as const;
   server.refusal = { refused, closeCode: CLOSE_CODES.unauthorized };
   await using agent = new AgentProcess(server, await makeHost(folder.path));
   expect(await agent.exit).toBe(77);
-  expect(agent.stderr).toContain('error: unknown instance or wrong token\nrent it anew\n');
-  expect(agent.stderr).not.toContain('a-token-for-tests');
+  expect(agent.stderr).toContain('error: unknown instance or wrong credential\nrent it anew\n');
+  expect(agent.stderr).not.toContain('a-credential-for-tests');
 });
 
 test('a released agent ends in good order', async () => {
@@ -70,7 +74,7 @@ test('a standby connects, beats and refuses work', async () => {
   await using folder = await makeTempFolder();
   await using server = await AgentSocketServer.start(testAssignment(folder.path, { standing: 'standby' }));
   const host = await makeHost(folder.path);
-  await using _ = new AgentProcess(server, { ...host, env: { DUMONT_ROLE: 'standby' } });
+  await using _ = new AgentProcess(server, { ...host, role: 'standby' });
   await server.waitFor('heartbeat');
   expect(server.hellos()[0]?.role).toBe('standby');
   expect(await server.run({ name: 'snapshot' })).toMatchObject({ ok: false, code: 'UNSUPPORTED' });
@@ -80,10 +84,10 @@ test('a bad environment names every variable at fault; help lists them all', () 
   const main = join(import.meta.dirname, '../../agent/src/main.ts');
   const bad = spawnSync(process.execPath, [main], {
     encoding: 'utf8',
-    env: { DUMONT_CONTROL_URL: 'ftp://x', DUMONT_INSTANCE_ID: 'in_1' },
+    env: { DUMONT_CONTROL_URL: 'ftp://x', DUMONT_ENROL_TOKEN: 'short' },
   });
   expect(bad.status).toBe(2);
-  for (const name of ['DUMONT_CONTROL_URL', 'DUMONT_INSTANCE_ID', 'DUMONT_AGENT_TOKEN']) {
+  for (const name of ['DUMONT_CONTROL_URL', 'DUMONT_ENROL_TOKEN']) {
     expect(bad.stderr).toContain(name);
   }
   const help = spawnSync(process.execPath, [main, '--help'], { encoding: 'utf8' });

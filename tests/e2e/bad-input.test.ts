@@ -3,7 +3,6 @@ import { readdir, writeFile } from 'node:fs/promises';
 import { createServer, type AddressInfo } from 'node:net';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { newId } from '@dumont/shared/model/ids.ts';
 import { ControlPlaneProcess } from '../world/control-plane-process.ts';
 import { CONTROL_PLANE_MAIN, DEMO_MAIN, runProgram, type Outcome } from '../world/run-program.ts';
 import { AGENT_MAIN, Site } from '../world/site.ts';
@@ -151,23 +150,22 @@ describe('beside a running control plane', () => {
     expect((await site.client.call('listWorkspaces')).items).toEqual([]);
   });
 
-  test('an agent that is unknown, or has the wrong token, gives up and says why', async () => {
+  test('an agent whose token is unknown gives up and says why', async () => {
     const agent = {
       DUMONT_CONTROL_URL: `http://127.0.0.1:${site.port}`,
-      DUMONT_INSTANCE_ID: newId('instance'),
-      DUMONT_AGENT_TOKEN: 'a token nobody gave out',
+      DUMONT_ENROL_TOKEN: 'a-token-nobody-gave-out'.padEnd(43, '-'),
       DUMONT_WORKSPACE_DIR: join(site.folder, 'stray', 'workspace'),
       DUMONT_STATE_DIR: join(site.folder, 'stray', 'state'),
     };
     const outcome = await runFresh(AGENT_MAIN, [], agent);
     expect(outcome).toMatchObject({ exitCode: 77, stdout: '', left: [] });
-    expect(outcome.stderr).toMatch(/^error: .*unknown or its token is wrong/m);
-    expect(outcome.stderr).toMatch(/DUMONT_AGENT_TOKEN/);
-    expect(outcome.stderr).not.toContain('a token nobody gave out');
+    expect(outcome.stderr).toMatch(/^error: .*does not know the enrolment token/m);
+    expect(outcome.stderr).toMatch(/DUMONT_CONTROL_URL/);
+    expect(outcome.stderr).not.toContain('a-token-nobody-gave-out');
   });
 
-  test('an agent without its variables names all of them', async () => {
+  test('an agent without its control plane or a token to join it says which variable is missing', async () => {
     const outcome = await runFresh(AGENT_MAIN, []);
-    expectRefusal(outcome, 2, [/DUMONT_CONTROL_URL/, /DUMONT_INSTANCE_ID/, /DUMONT_AGENT_TOKEN/]);
+    expectRefusal(outcome, 2, [/DUMONT_CONTROL_URL/]);
   });
 });

@@ -3,7 +3,8 @@ import { controlSigner } from '@dumont/agent/storage/control-signer.ts';
 import { storageSigner } from '@dumont/control-plane/http/routes/agent-storage.ts';
 import { fencePrimary, promotePrimary } from '@dumont/control-plane/store/workspaces.ts';
 import { insertInstance } from '@dumont/control-plane/store/instances.ts';
-import { hashToken } from '@dumont/control-plane/workspaces/agent-directory.ts';
+import { setCredential } from '@dumont/control-plane/store/credentials.ts';
+import { hashSecret } from '@dumont/control-plane/workspaces/credentials.ts';
 import { newId } from '@dumont/shared/model/ids.ts';
 import { workspacePrefix } from '@dumont/shared/storage/workspace-prefix.ts';
 import { systemClock } from '@dumont/shared/util/clock.ts';
@@ -28,12 +29,12 @@ async function setUp() {
   const [workspaceId, instanceId] = [await someWorkspace(db), newId('instance')];
   const machine = {
     role: 'gpu',
-    tokenHash: hashToken(CREDENTIAL),
     offer: someOffer(),
     atMs: 1,
     operationId: null,
   } as const;
   await insertInstance(db, { id: instanceId, workspaceId, ...machine });
+  await setCredential(db, instanceId, hashSecret(CREDENTIAL));
   await promotePrimary(db, workspaceId, instanceId, 0);
   const open = (authorization: string, prefix = workspacePrefix(workspaceId)) =>
     openStore(

@@ -28,7 +28,7 @@ export class AgentClient implements AsyncDisposable {
   /** Resolves when the hello was answered, by a welcome or a refusal. */
   static async connect(
     site: { readonly port: number },
-    identity: { readonly instanceId: string; readonly token: string },
+    identity: { readonly instanceId: string; readonly credential: string },
   ): Promise<AgentClient> {
     const socket = new WebSocket(`ws://127.0.0.1:${site.port}${AGENT_SOCKET_PATH}`);
     const client = new AgentClient(socket);

@@ -1,7 +1,11 @@
 import { type ChildProcess, spawn } from 'node:child_process';
+import { existsSync, mkdirSync, writeFileSync } from 'node:fs';
 import { mkdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { newId } from '@dumont/shared/model/ids.ts';
+import { credentialPath, type CredentialRecord } from '@dumont/agent/identity/credential-file.ts';
+import { newId, type InstanceId } from '@dumont/shared/model/ids.ts';
+import type { AgentRole } from '@dumont/shared/model/instance.ts';
+import { systemClock } from '@dumont/shared/util/clock.ts';
 import type { AgentSocketServer } from './agent-socket-server.ts';
 import { eventually } from './eventually.ts';
 
@@ -10,6 +14,8 @@ const AGENT_MAIN = join(import.meta.dirname, '../../agent/src/main.ts');
 /** The folders and identity of one machine; agents come and go on it. */
 export interface AgentHost {
   readonly instanceId: string;
+  /** `gpu` unless told. */
+  readonly role?: AgentRole;
   readonly workspaceDir: string;
   readonly stateDir: string;
   /** Run instead of the agent's own main. */
@@ -25,6 +31,31 @@ export async function makeHost(root: string, name = 'machine'): Promise<AgentHos
   return { instanceId: newId('instance'), workspaceDir, stateDir };
 }
 
+/** What the test server's agents prove themselves with. */
+export const TEST_CREDENTIAL = 'a-credential-for-tests'.padEnd(43, '-');
+
+/** As if the machine had joined this control plane before; an identity that is there stays. */
+function writeIdentity(controlUrl: string, host: AgentHost): void {
+  const path = credentialPath(host.stateDir);
+  if (existsSync(path)) return;
+  const identity = {
+    instanceId: host.instanceId as InstanceId,
+    role: host.role ?? 'gpu',
+    workspaceId: newId('workspace'),
+  };
+  const record: CredentialRecord = {
+    controlUrl,
+    tokenHash: '0'.repeat(64),
+    credential: TEST_CREDENTIAL,
+    next: null,
+    sinceMs: systemClock.nowMs(),
+    identity,
+    isReleased: false,
+  };
+  mkdirSync(host.stateDir, { recursive: true });
+  writeFileSync(path, JSON.stringify(record), { mode: 0o600 });
+}
+
 /** A real agent process. Killed at the end of the scope, together with the workload it may have left running. */
 export class AgentProcess implements AsyncDisposable {
   readonly child: ChildProcess;
@@ -34,13 +65,12 @@ export class AgentProcess implements AsyncDisposable {
 
   constructor(server: Pick<AgentSocketServer, 'controlUrl'>, host: AgentHost) {
     this.#host = host;
+    writeIdentity(server.controlUrl, host);
     this.child = spawn(process.execPath, [host.entry ?? AGENT_MAIN], {
       stdio: ['ignore', 'inherit', 'pipe', 'ipc'],
       env: {
         PATH: process.env['PATH'] ?? '',
         DUMONT_CONTROL_URL: server.controlUrl,
-        DUMONT_INSTANCE_ID: host.instanceId,
-        DUMONT_AGENT_TOKEN: 'a-token-for-tests-0001',
         DUMONT_WORKSPACE_DIR: host.workspaceDir,
         DUMONT_STATE_DIR: host.stateDir,
         ...host.env,

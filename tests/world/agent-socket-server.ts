@@ -35,6 +35,8 @@ export class AgentSocketServer implements AsyncDisposable {
   assignment: Assignment;
   /** When set, hellos get this and a close instead of a welcome. */
   refusal: { readonly refused: Omit<Refused, 'kind'>; readonly closeCode: number } | null = null;
+  /** When false, proposed credentials get no answer. */
+  acceptsCredentials = true;
   /** When false, heartbeats are not acknowledged. */
   acks = true;
   /** Epoch in acks; null: the assignment's. */
@@ -179,6 +181,8 @@ export class AgentSocketServer implements AsyncDisposable {
       }
     } else if (message.kind === 'heartbeat') {
       if (this.acks) reply({ kind: 'heartbeat-ack', seq: message.seq, epoch: this.ackEpoch ?? this.assignment.epoch });
+    } else if (message.kind === 'credential-propose') {
+      if (this.acceptsCredentials) reply({ kind: 'credential-accepted' });
     } else if (message.kind === 'snapshot-commit') {
       const verdict = this.decide(message);
       if (verdict !== null) reply({ kind: 'snapshot-verdict', requestId: message.requestId, verdict });

@@ -1,8 +1,10 @@
 import { runAgent } from '@dumont/agent/agent.ts';
 import { readAgentConfig } from '@dumont/agent/config.ts';
+import { CredentialFile, credentialPath } from '@dumont/agent/identity/credential-file.ts';
 import { storeEngine } from '@dumont/agent/lease/store-engine.ts';
 import { runMain } from '@dumont/shared/node/lifecycle.ts';
 import { createLogger } from '@dumont/shared/node/logger.ts';
+import { must } from '@dumont/shared/util/assert.ts';
 import { systemClock } from '@dumont/shared/util/clock.ts';
 import { systemRandom } from '@dumont/shared/util/random.ts';
 
@@ -14,9 +16,11 @@ process.on('message', (message) => {
 await runMain(async (signal) => {
   const config = readAgentConfig(process.env);
   const parts = { config, clock: systemClock, random: systemRandom };
-  const openEngine = storeEngine({ ...parts, toolVersion: 'test' });
+  const credentials = await CredentialFile.open(credentialPath(config.stateDir));
+  const identity = must(credentials.record?.identity, 'the test gave it an identity');
+  const openEngine = storeEngine({ ...parts, identity, toolVersion: 'test' });
   await runAgent(
-    { ...parts, log: createLogger('agent', 'info'), openEngine },
+    { ...parts, identity, credentials, log: createLogger('agent', 'info'), openEngine },
     { stop: signal, restart: new AbortController().signal },
   );
   process.disconnect();

@@ -42,7 +42,6 @@ export async function someInstance(
     workspaceId,
     operationId: over.operationId ?? null,
     role: 'gpu',
-    tokenHash: 'hash',
     offer: someOffer(),
     atMs: over.atMs ?? 1_000,
   });

@@ -17,11 +17,12 @@ const COMMANDS: ReadonlyMap<string, () => Promise<Command>> = new Map([
   ['fsck', async () => (await import('./fsck-command.ts')).fsckCommand],
   ['key', async () => (await import('./key-command.ts')).keyCommand],
   ['host-files', async () => (await import('./host-files-command.ts')).hostFilesCommand],
+  ['enrol', async () => (await import('./enrol-command.ts')).enrolCommand],
   ['probe', async () => (await import('./probe-command.ts')).probeCommand],
   ['doctor', async () => (await import('./doctor-command.ts')).doctorCommand],
 ]);
 
-/** First words of a command line that need no control plane. */
+/** First words of a command line that do one thing and end; all but `enrol` need no control plane. */
 export const STANDALONE_COMMANDS: ReadonlySet<string> = new Set(COMMANDS.keys());
 
 /** One line per standalone command, for a program's general help text. */

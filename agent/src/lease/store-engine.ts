@@ -1,7 +1,7 @@
 import { join } from 'node:path';
-import type { InstanceId } from '@dumont/shared/model/ids.ts';
 import type { Clock } from '@dumont/shared/util/clock.ts';
 import type { Random } from '@dumont/shared/util/random.ts';
+import type { Identity } from '../identity/credential-file.ts';
 import { restoreSnapshot } from '../restore/restorer.ts';
 import { RingKeeper } from '../secrets/ring-keeper.ts';
 import type { StoreSecrets } from '../snapshot/seal.ts';
@@ -14,8 +14,9 @@ import { loadIgnoreRules } from '../workspace/ignore.ts';
 import type { OpenEngine } from './engine.ts';
 
 export interface StoreEngineOptions {
+  /** Who writes: the instance. */
+  readonly identity: Pick<Identity, 'instanceId'>;
   readonly config: {
-    readonly instanceId: InstanceId;
     readonly workspaceDir: string;
     readonly fileStoreMount: string | null;
     readonly secrets: { readonly snapshotPassword: string | null };
@@ -35,7 +36,7 @@ export function storeEngine(options: StoreEngineOptions): OpenEngine {
   return async ({ workspaceId, storage }) => {
     const mount = config.fileStoreMount === null ? {} : { fileMount: config.fileStoreMount };
     const store = await openStore(storage, { clock, random, sign, ...mount });
-    const writerId = config.instanceId;
+    const writerId = options.identity.instanceId;
     const statCache = new StatCache(join(config.stateDir, `${workspaceId}.stat`));
     const keys = new RingKeeper({ store, password: config.secrets.snapshotPassword, label: writerId, clock });
     // One for each master key that heads are encrypted under: one, but for two first writers that missed each other.

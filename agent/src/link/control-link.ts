@@ -24,6 +24,8 @@ export interface LinkListener {
   /** From a welcome or an assign; the newest one holds. `skewMs` is control plane minus agent, welcome only. */
   assignment(assignment: Assignment, skewMs: number | null): void;
   command(command: Command): void;
+  /** The credential proposed last is stored at the control plane. */
+  credentialAccepted(): void;
   /** An epoch heard in an ack or a verdict; may be higher than the assignment's. */
   epoch(epoch: number): void;
   trouble(trouble: LinkTrouble): void;
@@ -81,6 +83,11 @@ export class ControlLink implements AsyncDisposable {
   /** Queued while the link is down: results are kept over a reconnect, samples and progress dropped oldest first. */
   send(message: Exclude<Upstream, SnapshotCommit>): void {
     this.#post({ type: 'send', message });
+  }
+
+  /** Says hello with this credential from the next connection on. */
+  useCredential(credential: string): void {
+    this.#post({ type: 'credential', credential });
   }
 
   /**
@@ -165,6 +172,9 @@ export class ControlLink implements AsyncDisposable {
         break;
       case 'command':
         listener.command(message);
+        break;
+      case 'credential-accepted':
+        listener.credentialAccepted();
         break;
       case 'heartbeat-ack':
         listener.epoch(message.epoch);

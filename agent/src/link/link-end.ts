@@ -18,8 +18,8 @@ export function endOfClose(closeCode: number, refused: Refused | null): LinkEnd 
     case CLOSE_CODES.unauthorized:
       return {
         reason: 'unauthorized',
-        message: 'the control plane does not accept this instance id and token',
-        hint: 'Check DUMONT_INSTANCE_ID and DUMONT_AGENT_TOKEN; a token is valid for one instance only.',
+        message: "the control plane does not accept this machine's credential",
+        hint: 'To join anew, remove credential.json from the state directory and enrol with a new token.',
         ...words,
       };
     case CLOSE_CODES.released:
@@ -28,7 +28,7 @@ export function endOfClose(closeCode: number, refused: Refused | null): LinkEnd 
       return {
         reason: 'superseded',
         message: 'a newer agent process of this instance took over',
-        hint: 'Two agents run with the same DUMONT_INSTANCE_ID; the newer one goes on.',
+        hint: 'Two agents run with the same credential.json; the newer one goes on.',
         ...words,
       };
     default:

@@ -34,7 +34,7 @@ const PROTOCOL_FAULT_ATTEMPT = 5;
 export interface LinkRunnerOptions {
   /** Full ws:// or wss:// URL of the agent socket. */
   readonly url: string;
-  /** `lastEpoch` is where this run starts from; later hellos carry the highest epoch heard since. */
+  /** Of the start; later hellos carry the highest epoch heard since, and the newest credential. */
   readonly hello: Hello;
   readonly board: BeatBoard;
   readonly clock: Clock;
@@ -80,6 +80,11 @@ export class LinkRunner {
     }
     if (isPerishable(message) && this.#socket.bufferedAmount > PERISHABLE_BUFFER_BYTES) return;
     this.#write(message);
+  }
+
+  /** Greets with this credential from the next connection on. */
+  useCredential(credential: string): void {
+    this.#hello = { ...this.#hello, credential };
   }
 
   /** Closes in good order, after what was sent before. Idempotent. */
@@ -157,6 +162,7 @@ export class LinkRunner {
         this.#refused = message;
         break;
       case 'command':
+      case 'credential-accepted':
         break;
     }
     this.#options.emit({ type: 'message', message });

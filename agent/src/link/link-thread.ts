@@ -27,6 +27,9 @@ port.on('message', (order: ToLink) => {
     case 'send':
       runner.send(order.message);
       break;
+    case 'credential':
+      runner.useCredential(order.credential);
+      break;
     case 'stop':
       runner.stop(order.reason);
       break;

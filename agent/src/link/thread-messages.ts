@@ -13,6 +13,7 @@ export interface LinkThreadData {
 /** Main thread → link thread. */
 export type ToLink =
   | { readonly type: 'send'; readonly message: Upstream }
+  | { readonly type: 'credential'; readonly credential: string }
   | { readonly type: 'stop'; readonly reason: StopReason };
 
 /** `restarting`: another process of this agent goes on in a moment. */

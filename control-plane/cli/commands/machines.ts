@@ -11,10 +11,11 @@ import { formatAge, formatId, formatMaybeDuration, formatPrice, formatCost, NONE
 import { printList } from '../output/list.ts';
 import { paintState } from '../output/state.ts';
 import type { Column } from '../output/table.ts';
+import { addMachineCommand, pendingCommand, revokeCommand } from './enrolments.ts';
 import { limitOption } from './options.ts';
 
 export function machinesCommand(host: CommandHost): Command {
-  const group = new Command('machines').description('rented machines');
+  const group = new Command('machines').description('rented machines, and your own');
   group
     .command('list')
     .description('list rented machines, newest first')
@@ -30,6 +31,9 @@ export function machinesCommand(host: CommandHost): Command {
         printList(cli, { ...list, columns: machineColumns(cli), empty: 'No machines are rented.' });
       }),
     );
+  group.addCommand(addMachineCommand(host));
+  group.addCommand(pendingCommand(host));
+  group.addCommand(revokeCommand(host));
   group
     .command('show')
     .description('show one machine')

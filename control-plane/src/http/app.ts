@@ -9,17 +9,19 @@ import { SIGN_PATH, signBodySchema } from '@dumont/shared/protocol/signed-reques
 import { describeIssues } from '@dumont/shared/util/zod-issues.ts';
 import type { z } from 'zod';
 import { requireToken } from './auth.ts';
+import { createDownloads } from './downloads.ts';
 import { eventStreamHandler } from './events-route.ts';
 import type { ApiRequest } from './handler.ts';
 import { createHandlers } from './handlers.ts';
 import { parseJsonBody } from './json-body.ts';
 import { problemOf, sendProblem } from './problem.ts';
+import { callerOf } from './public-url.ts';
 import { answerErrors, callerSignal, requestContext } from './request-context.ts';
 import type { ApiServices } from './services.ts';
 
 /**
- * The REST API as an Express application: the whole endpoint table and the event stream under `/api/v1`, every error
- * a problem document. There are no CORS headers, so a foreign web page can neither read an answer nor send the token.
+ * The REST API as an Express application: the whole endpoint table and the event stream under `/api/v1`, the installer
+ * and the agent's builds beside it, every error a problem document. There are no CORS headers, so a foreign web page can neither read an answer nor send the token.
  * The caller listens, and disposes the event source before it closes the server: that ends the open streams.
  */
 export function createApp(services: ApiServices): express.Express {
@@ -28,6 +30,7 @@ export function createApp(services: ApiServices): express.Express {
   app.set('query parser', 'simple');
   app.use(requestContext(services.log, services.clock));
   app.use(API_PREFIX, createApiRouter(services));
+  app.use(createDownloads({ ...services.downloads, publicUrl: services.publicUrl }));
   app.use((request, response) => {
     const unknown = new DumontError('NOT_FOUND', `there is nothing at ${request.method} ${request.path}`, {
       hint: `The API is below ${API_PREFIX}; its endpoints are listed in the API documentation.`,
@@ -69,6 +72,7 @@ function endpointHandler(endpoint: Endpoint, handle: AnyHandler): RequestHandler
       params: request.params as ApiRequest<EndpointName>['params'],
       query: validate(endpoint.query, request.query, 'the query') as ApiRequest<EndpointName>['query'],
       body: validate(endpoint.body, bodyOf(request), 'the body') as ApiRequest<EndpointName>['body'],
+      caller: callerOf(request),
       signal: callerSignal(response),
     });
     response.status(endpoint.successStatus).json(answer);

@@ -1,5 +1,6 @@
 import type { Handlers } from './handler.ts';
 import { agentHandlers } from './routes/agents.ts';
+import { enrolmentHandlers } from './routes/enrolments.ts';
 import { eventHandlers } from './routes/events.ts';
 import { failoverHandlers } from './routes/failovers.ts';
 import { healthHandlers } from './routes/health.ts';
@@ -17,6 +18,7 @@ export function createHandlers(services: ApiServices): Handlers {
     ...workspaceHandlers(services),
     ...instanceHandlers(services),
     ...agentHandlers(services),
+    ...enrolmentHandlers(services),
     ...snapshotHandlers(services),
     ...failoverHandlers(services),
     ...operationHandlers(services),

@@ -27,7 +27,7 @@ const STATUS_OF: Readonly<Record<ErrorCode, number>> = {
 };
 
 /** An error of ours as RFC 9457 problem details; `status` overrides the code's own. */
-export function problemOf(error: DumontError, status: number = STATUS_OF[error.code]): Problem {
+export function problemOf(error: DumontError, status: number = statusOf(error)): Problem {
   return {
     type: `urn:dumont:problem:${error.code.toLowerCase().replaceAll('_', '-')}`,
     title: STATUS_CODES[status] ?? 'Error',
@@ -37,6 +37,11 @@ export function problemOf(error: DumontError, status: number = STATUS_OF[error.c
     ...(error.hint === undefined ? {} : { hint: error.hint }),
     ...(error.field === undefined ? {} : { field: error.field }),
   };
+}
+
+/** A bound on what was sent is final; one on how often is not. */
+function statusOf({ code, retryable }: DumontError): number {
+  return code === 'LIMIT' && retryable ? 429 : STATUS_OF[code];
 }
 
 /** A failure of the program itself: says nothing of the inside, only where the log tells more. */

@@ -1,4 +1,4 @@
-import type { LossKind, ProvisionBody } from '@dumont/shared/api/endpoints.ts';
+import type { AddMachineBody, LossKind, ProvisionBody } from '@dumont/shared/api/endpoints.ts';
 import type { FailoverReport } from '@dumont/shared/api/failover-report.ts';
 import type { EventView, InstanceView } from '@dumont/shared/api/views.ts';
 import type { InstanceId, OperationId, WorkspaceId } from '@dumont/shared/model/ids.ts';
@@ -10,6 +10,7 @@ import type { AgentFacts } from '../upgrades/agent-facts.ts';
 import type { Database } from '../store/database.ts';
 import type { SnapshotRow } from '../store/snapshots.ts';
 import type { AgentUpgrades } from '../upgrades/agent-upgrades.ts';
+import type { DownloadOptions } from './downloads.ts';
 
 /** What the routes need of the control plane; `context.ts` builds it. */
 export interface ApiServices {
@@ -23,6 +24,11 @@ export interface ApiServices {
   readonly upgrades: Pick<AgentUpgrades, 'newest' | 'state' | 'order'>;
   readonly operations: OperationStarter;
   readonly events: EventSource;
+  /** Called after each commit of the routes' own that appended events. */
+  onChange(): void;
+  /** Under which machines reach this control plane; absent: the URL of each request. */
+  readonly publicUrl: string | undefined;
+  readonly downloads: Omit<DownloadOptions, 'publicUrl'>;
   /** Takes and commits a snapshot of the workspace's primary; null when nothing changed. @throws CONFLICT without a connected primary */
   takeSnapshot(workspaceId: WorkspaceId, options: { readonly signal: AbortSignal }): Promise<SnapshotRow | null>;
   /** @throws NOT_FOUND */
@@ -47,6 +53,15 @@ export interface FleetView {
 export interface OperationStarter {
   /** @throws CONFLICT when the name is taken */
   provision(body: ProvisionBody): Promise<{ readonly operationId: OperationId; readonly workspaceId: WorkspaceId }>;
+  /** A workspace on a machine that its owner brings. @throws CONFLICT when the name is taken */
+  addMachine(body: AddMachineBody): Promise<{
+    readonly operationId: OperationId;
+    readonly workspaceId: WorkspaceId;
+    readonly instanceId: InstanceId;
+    /** The only copy. */
+    readonly enrolToken: string;
+    readonly expiresAtMs: number;
+  }>;
   /** @throws CONFLICT when another operation moves the workspace, or it has no primary */
   failover(workspaceId: WorkspaceId, reason: string): Promise<OperationId>;
   /** Destroys a machine, after a last snapshot when it is primary and `snapshotFirst`. @throws CONFLICT when it is already being released or its workspace is being moved */

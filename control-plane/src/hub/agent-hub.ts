@@ -24,6 +24,7 @@ import { AgentSession, type SessionOwner } from './agent-session.ts';
 import { CommandDesk, type RunOptions } from './command-desk.ts';
 import { ConnectionWaiters } from './connection-waiters.ts';
 import type { HubListener } from './hub-listener.ts';
+import { storeCredential } from './store-credential.ts';
 import { HUB_LIMITS, type HubLimits } from './hub-limits.ts';
 
 export interface AgentHubOptions {
@@ -281,6 +282,7 @@ export class AgentHub implements AsyncDisposable {
 
   #onMessage(session: AgentSession, message: Exclude<Upstream, Hello>): void {
     const instanceId = must(session.instanceId, 'a live session knows its instance');
+    const [directory, log, limits] = [this.#directory, this.#log, this.#limits];
     switch (message.kind) {
       case 'heartbeat':
         this.#onHeartbeat(session, instanceId, message);
@@ -301,6 +303,10 @@ export class AgentHub implements AsyncDisposable {
         return;
       case 'snapshot-commit':
         this.#inBackground(this.#onCommit(session, instanceId, message));
+        return;
+      case 'credential-propose':
+      case 'credential-confirm':
+        this.#inBackground(storeCredential({ directory, log, limits }, session, message));
         return;
     }
   }

@@ -51,6 +51,7 @@ export class AgentSession {
   /** When the newest message arrived. */
   heardAtMonotonicMs = Number.NEGATIVE_INFINITY;
   commitsInFlight = 0;
+  credentialsInFlight = 0;
 
   constructor(options: AgentSessionOptions) {
     this.#socket = options.socket;

@@ -12,6 +12,8 @@ export interface HubLimits {
   readonly maxCommandsPerInstance: number;
   /** Snapshot commits of one session that wait for their verdict; an agent needs one. */
   readonly maxCommitsPerSession: number;
+  /** Credential messages of one session that are being stored; an agent says one after the other. */
+  readonly maxCredentialsPerSession: number;
   /** From our close frame to the end of a peer that does not answer it, ms. */
   readonly closeTimeoutMs: number;
 }
@@ -27,5 +29,6 @@ export const HUB_LIMITS: HubLimits = {
   maxBufferedBytes: 4 * 1_048_576,
   maxCommandsPerInstance: 64,
   maxCommitsPerSession: 4,
+  maxCredentialsPerSession: 4,
   closeTimeoutMs: 2_000,
 };

@@ -9,6 +9,8 @@ import { commandIdSchema, instanceIdSchema, snapshotIdSchema } from '@dumont/sha
  * can go on from any step.
  */
 export const moveDataSchema = z.object({
+  /** Only for a machine that its owner brings: until when it is waited for, wall ms. No other takes its place. */
+  ownMachineUntilMs: z.int().nullable().default(null),
   /** Machines that were tried and failed. */
   attempts: z.int().default(0),
   /** Ranked shortlist of the last search. */

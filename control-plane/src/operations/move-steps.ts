@@ -38,6 +38,13 @@ export async function searchStep<Data extends MoveData>(
   context: StepContext<Data>,
 ): MoveResult<'offersFound' | 'attemptFailed' | 'gaveUp', Data> {
   const data = await giveBackDiscarded(parts, context);
+  if (data.ownMachineUntilMs !== null) {
+    return {
+      event: 'gaveUp',
+      data,
+      error: "the owner's machine did not join in time, or failed while it was prepared",
+    };
+  }
   if (data.attempts >= MAX_ATTEMPTS) {
     return { event: 'gaveUp', data, error: `gave up after ${data.attempts} machines that did not work` };
   }
@@ -78,7 +85,7 @@ export async function provisionStep<Data extends MoveData>(
     renter,
     adopted: await renter.adopt(signal),
     clock: parts.clock,
-    bootDeadlineMs: parts.limits.bootDeadlineMs,
+    bootDeadlineMs: bootDeadlineMs(parts, data),
     width: policy.raceWidth,
     signal,
   });
@@ -105,6 +112,10 @@ export async function provisionStep<Data extends MoveData>(
       losers: outcome.losers,
     },
   };
+}
+
+function bootDeadlineMs({ limits, clock }: OperationParts, { ownMachineUntilMs }: MoveData): number {
+  return ownMachineUntilMs === null ? limits.bootDeadlineMs : Math.max(0, ownMachineUntilMs - clock.nowMs());
 }
 
 /** Puts the head snapshot on the replacement; nothing to do for a workspace without one. */

@@ -30,7 +30,7 @@ export interface CreateRequest {
   readonly offer: Offer;
   /** Unique; creating the same label twice gives the same machine. */
   readonly label: string;
-  /** What the machine starts with: the agent's environment (control plane URL, instance id, enrolment token, role). */
+  /** What the machine starts with: the agent's environment (control plane URL, one-time enrolment token). */
   readonly agentEnvironment: Readonly<Record<string, string>>;
 }
 

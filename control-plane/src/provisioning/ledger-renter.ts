@@ -1,4 +1,3 @@
-import { randomBytes } from 'node:crypto';
 import type { InstanceId, OperationId, WorkspaceId } from '@dumont/shared/model/ids.ts';
 import { newId } from '@dumont/shared/model/ids.ts';
 import type { Offer } from '@dumont/shared/model/offer.ts';
@@ -8,6 +7,7 @@ import { DumontError } from '@dumont/shared/util/errors.ts';
 import type { CreateOutcome, Provider, ProviderRegistry } from '../providers/provider.ts';
 import type { Database } from '../store/database.ts';
 import type { EventType } from '../store/event-types.ts';
+import { findEnrolment } from '../store/enrolments.ts';
 import { appendEvent } from '../store/events.ts';
 import {
   applyInstanceEvent,
@@ -17,7 +17,7 @@ import {
   setProviderRef,
 } from '../store/instances.ts';
 import { askRelease, closeRefused, findLedger, markRented, openLedgerRow } from '../store/ledger.ts';
-import { hashToken } from '../workspaces/agent-directory.ts';
+import { issueEnrolToken } from '../workspaces/enrolment.ts';
 import type { Renter } from './strategy.ts';
 
 /** How often a booting machine's status is asked for: providers bill requests to a rate limit, agents speak up themselves. */
@@ -36,7 +36,9 @@ export interface RenterParts {
   readonly presence: AgentPresence;
   /** Prefix of every label this installation gives a machine. */
   readonly labelPrefix: string;
-  /** Environment of every agent besides its identity: the control plane's URL, log level, storage mount. */
+  /** From an order until its enrolment token is worthless, ms: longer than a machine may take to come up. */
+  readonly enrolTokenMs: number;
+  /** Environment of every agent besides its token: the control plane's URL, log level, storage mount. */
   readonly agentEnvironment: Readonly<Record<string, string>>;
   /** Called after each commit that appended events. */
   readonly onChange: () => void;
@@ -63,29 +65,23 @@ export class LedgerRenter implements Renter {
     const { db, clock, labelPrefix } = this.#parts;
     const provider = providerOf(this.#parts.providers, offer.provider);
     const instanceId = newId('instance');
-    const token = randomBytes(32).toString('base64url');
     const label = `${labelPrefix}${instanceId}`;
-    await db.transaction(async (tx) => {
+    const enrolToken = await db.transaction(async (tx) => {
       const atMs = clock.nowMs();
       await insertInstance(tx, {
         id: instanceId,
         workspaceId: this.#workspaceId,
         operationId: this.#operationId,
         role: 'gpu',
-        tokenHash: hashToken(token),
         offer,
         atMs,
       });
       const { provider: name, priceMicroUsdPerHour } = offer;
       await openLedgerRow(tx, { instanceId, provider: name, label, priceMicroUsdPerHour, atMs });
       await this.#event(tx, 'machine.requested', instanceId, { offerId: offer.offerId, machineId: offer.machineId });
+      return issueEnrolToken(tx, instanceId, { atMs, expiresAtMs: atMs + this.#parts.enrolTokenMs });
     });
-    const agentEnvironment = {
-      ...this.#parts.agentEnvironment,
-      DUMONT_INSTANCE_ID: instanceId,
-      DUMONT_AGENT_TOKEN: token,
-      DUMONT_ROLE: 'gpu',
-    };
+    const agentEnvironment = { ...this.#parts.agentEnvironment, DUMONT_ENROL_TOKEN: enrolToken };
     let outcome: CreateOutcome;
     try {
       outcome = await provider.create({ offer, label, agentEnvironment }, { signal });
@@ -191,6 +187,8 @@ export class LedgerRenter implements Renter {
       return 'it was given back';
     const ledger = await findLedger(this.#parts.db, instanceId);
     if (ledger?.providerRef === null || ledger === undefined) return undefined;
+    const enrolment = await findEnrolment(this.#parts.db, instanceId);
+    if (enrolment !== undefined && enrolment.revokedAtMs !== null) return 'its enrolment token was revoked';
     const machine = await providerOf(this.#parts.providers, ledger.provider).show(ledger.providerRef, { signal });
     if (machine === null) return 'the provider does not know it any more';
     const hopeless = machine.status === 'failed' || machine.status === 'interrupted' || machine.status === 'stopped';

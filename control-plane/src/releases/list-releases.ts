@@ -26,7 +26,9 @@ export async function listReleases(downloadsDir: string): Promise<readonly Agent
   return releases.filter((release) => release !== null).toSorted((a, b) => compareVersions(b.version, a.version));
 }
 
-async function readRelease(downloadsDir: string, version: string): Promise<AgentRelease | null> {
+/** The release of one version; null when there is none that can be understood. @throws {DumontError} IO */
+export async function readRelease(downloadsDir: string, version: string): Promise<AgentRelease | null> {
+  if (!agentVersionSchema.safeParse(version).success) return null;
   const path = join(downloadsDir, version, 'release.json');
   try {
     const release = agentReleaseSchema.safeParse(tryParseJson(await readFile(path, 'utf8')));

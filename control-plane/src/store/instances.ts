@@ -17,7 +17,12 @@ export interface InstanceRow {
   readonly state: InstanceState;
   /** Epoch at which it was last primary; null when it never was. */
   readonly epoch: number | null;
-  readonly tokenHash: string;
+  /** Of what its agent proves itself with; null until it has joined. */
+  readonly credentialHash: string | null;
+  /** Of the credential proposed and not confirmed. */
+  readonly nextCredentialHash: string | null;
+  /** Of the one before, which admits nobody. */
+  readonly formerCredentialHash: string | null;
   readonly offer: Offer;
   readonly providerRef: string | null;
   readonly requestedAtMs: number;
@@ -32,21 +37,19 @@ export interface NewInstance {
   readonly workspaceId: WorkspaceId;
   readonly operationId: OperationId | null;
   readonly role: AgentRole;
-  readonly tokenHash: string;
   readonly offer: Offer;
   readonly atMs: number;
 }
 
 export async function insertInstance(db: Queryable, instance: NewInstance): Promise<void> {
   await db.query(
-    `insert into instances (id, workspace_id, operation_id, role, state, token_hash, provider, offer, requested_at)
-     values ($1, $2, $3, $4, 'requested', $5, $6, $7, $8)`,
+    `insert into instances (id, workspace_id, operation_id, role, state, provider, offer, requested_at)
+     values ($1, $2, $3, $4, 'requested', $5, $6, $7)`,
     [
       instance.id,
       instance.workspaceId,
       instance.operationId,
       instance.role,
-      instance.tokenHash,
       instance.offer.provider,
       JSON.stringify(instance.offer),
       instance.atMs,
@@ -171,7 +174,9 @@ function toInstance(row: Row): InstanceRow {
     role: z.enum(AGENT_ROLES).parse(row['role']),
     state: z.enum(INSTANCE_STATES).parse(row['state']),
     epoch: integerOrNull(row, 'epoch'),
-    tokenHash: text(row, 'token_hash'),
+    credentialHash: textOrNull(row, 'credential_hash'),
+    nextCredentialHash: textOrNull(row, 'next_credential_hash'),
+    formerCredentialHash: textOrNull(row, 'former_credential_hash'),
     offer: offerSchema.parse(json(row, 'offer')),
     providerRef: textOrNull(row, 'provider_ref'),
     requestedAtMs: integer(row, 'requested_at'),

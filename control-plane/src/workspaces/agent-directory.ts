@@ -1,4 +1,3 @@
-import { createHash, timingSafeEqual } from 'node:crypto';
 import type { InstanceId } from '@dumont/shared/model/ids.ts';
 import type { Hello } from '@dumont/shared/protocol/hello.ts';
 import type { SnapshotCommit, SnapshotVerdict } from '@dumont/shared/protocol/snapshot.ts';
@@ -7,18 +6,18 @@ import { must } from '@dumont/shared/util/assert.ts';
 import type { Clock } from '@dumont/shared/util/clock.ts';
 import { DumontError } from '@dumont/shared/util/errors.ts';
 import type { AgentDirectory, Refusal } from '../hub/agent-directory.ts';
-import type { Database } from '../store/database.ts';
+import { claimFormerReport, promoteCredential, proposeCredential } from '../store/credentials.ts';
+import type { Database, Queryable } from '../store/database.ts';
 import { appendEvent } from '../store/events.ts';
-import { applyInstanceEvent, findInstance } from '../store/instances.ts';
+import { applyInstanceEvent, findInstance, type InstanceRow } from '../store/instances.ts';
 import { commitSnapshot } from '../store/snapshots.ts';
 import { recordUpgrade } from '../upgrades/upgrade-history.ts';
 import type { AssignmentSettings } from './assignments.ts';
 import { assignmentFor, refOf } from './assignments.ts';
+import { hashSecret, rankCredential } from './credentials.ts';
 
-/** Lower-case hex SHA-256: what the database keeps of an agent's token. */
-export function hashToken(token: string): string {
-  return createHash('sha256').update(token).digest('hex');
-}
+/** Somebody who keeps trying a credential of the past is one piece of news, not thousands. */
+const REPORT_GAP_MS = 60_000;
 
 /** Answers the hub's questions from the database. */
 export class DatabaseAgentDirectory implements AgentDirectory {
@@ -46,19 +45,21 @@ export class DatabaseAgentDirectory implements AgentDirectory {
 
   async admit(hello: Hello): ReturnType<AgentDirectory['admit']> {
     const instance = await findInstance(this.#db, hello.instanceId);
-    const given = Buffer.from(hashToken(hello.token), 'hex');
-    if (instance === undefined || !timingSafeEqual(given, Buffer.from(instance.tokenHash, 'hex'))) {
-      // One answer for both, so that a stranger cannot probe which instances exist.
+    const rank = instance === undefined ? 'none' : rankCredential(hello.credential, instance);
+    if (instance === undefined || rank === 'none' || rank === 'former') {
+      if (instance !== undefined && rank === 'former') await this.#reportFormer(instance, hello);
+      // One answer for all, so that a stranger cannot probe which instances exist.
       return refuse('UNAUTHORIZED', CLOSE_CODES.unauthorized, {
-        message: `instance ${hello.instanceId} is unknown or its token is wrong`,
-        hint: 'Check DUMONT_INSTANCE_ID and DUMONT_AGENT_TOKEN; a machine rented by another control plane cannot join.',
-        field: 'token',
+        message: `instance ${hello.instanceId} is unknown or its credential is not the present one`,
+        hint: 'A copy of the agent may have replaced the credential, or another control plane gave it out: see "dumont events". To join anew, remove credential.json from the state directory and enrol with a new token.',
+        field: 'credential',
       });
     }
+    if (rank === 'next') await this.confirmCredential(instance.id, hello.credential);
     if (instance.role !== hello.role) {
       return refuse('PROTOCOL', CLOSE_CODES.protocol, {
-        message: `instance ${hello.instanceId} was rented as ${instance.role}, its agent says ${hello.role}`,
-        hint: 'Set DUMONT_ROLE to the role the machine was rented for.',
+        message: `instance ${hello.instanceId} joined as ${instance.role}, its agent says ${hello.role}`,
+        hint: 'The role comes from the enrolment: do not edit credential.json.',
         field: 'role',
       });
     }
@@ -88,6 +89,20 @@ export class DatabaseAgentDirectory implements AgentDirectory {
     return { kind: 'admitted', assignment };
   }
 
+  async proposeCredential(instanceId: InstanceId, credential: string): Promise<void> {
+    await proposeCredential(this.#db, instanceId, hashSecret(credential));
+  }
+
+  async confirmCredential(instanceId: InstanceId, credential: string): Promise<void> {
+    const promoted = await this.#db.transaction(async (tx) => {
+      if (!(await promoteCredential(tx, instanceId, hashSecret(credential)))) return false;
+      const instance = must(await findInstance(tx, instanceId), 'the instance was just updated');
+      await this.#tell(tx, instance, 'credential.replaced');
+      return true;
+    });
+    if (promoted) this.#onChange();
+  }
+
   async commitSnapshot(instanceId: InstanceId, commit: SnapshotCommit): Promise<SnapshotVerdict['verdict']> {
     const instance = await findInstance(this.#db, instanceId);
     if (instance === undefined) throw new DumontError('NOT_FOUND', `instance ${instanceId} does not exist`);
@@ -108,6 +123,26 @@ export class DatabaseAgentDirectory implements AgentDirectory {
       case 'stale-parent':
         return { kind: 'stale-parent', head: outcome.head === null ? null : refOf(outcome.head) };
     }
+  }
+
+  async #reportFormer(instance: InstanceRow, hello: Hello): Promise<void> {
+    const reported = await this.#db.transaction(async (tx) => {
+      const atMs = this.#clock.nowMs();
+      if (!(await claimFormerReport(tx, instance.id, { atMs, gapMs: REPORT_GAP_MS }))) return false;
+      await this.#tell(tx, instance, 'credential.refused', { hostname: hello.hostname });
+      return true;
+    });
+    if (reported) this.#onChange();
+  }
+
+  async #tell(
+    tx: Queryable,
+    instance: InstanceRow,
+    type: 'credential.replaced' | 'credential.refused',
+    data: Readonly<Record<string, unknown>> = {},
+  ): Promise<void> {
+    const { workspaceId, id: instanceId, operationId } = instance;
+    await appendEvent(tx, { type, atMs: this.#clock.nowMs(), workspaceId, instanceId, operationId, data });
   }
 }
 

@@ -15,6 +15,8 @@ import { standingOf } from './standing.ts';
 /** Settings of every assignment that do not come from the database. */
 export interface AssignmentSettings {
   readonly heartbeatIntervalMs: number;
+  /** Age at which agents replace their credential, ms; absent: never. */
+  readonly credentialRotateMs?: number;
   readonly storage: GrantSource;
 }
 
@@ -40,6 +42,7 @@ export async function assignmentFor(
     policy: {
       heartbeatIntervalMs: settings.heartbeatIntervalMs,
       snapshotIntervalMs: workspace.policy.snapshotIntervalMs,
+      ...(settings.credentialRotateMs !== undefined && { credentialRotateMs: settings.credentialRotateMs }),
     },
     storage: standing === 'fenced' ? null : grant,
     head: head === undefined ? null : refOf(head),

@@ -3,11 +3,13 @@ import { agentVersionSchema } from '../model/agent-release.ts';
 import { FAILOVER_STATES } from '../model/failover.ts';
 import { workspacePolicySchema } from '../model/policy.ts';
 import { snapshotRecordSchema } from '../protocol/snapshot-record.ts';
-import { workspaceIdSchema } from '../protocol/primitives.ts';
+import { AGENT_ROLES } from '../model/instance.ts';
+import { credentialSchema, instanceIdSchema, wallMsSchema, workspaceIdSchema } from '../protocol/primitives.ts';
 import type { Endpoint } from './endpoint.ts';
 import { failoverReportSchema } from './failover-report.ts';
 import {
   agentViewSchema,
+  enrolmentViewSchema,
   eventViewSchema,
   instanceViewSchema,
   ledgerViewSchema,
@@ -58,6 +60,28 @@ export const upgradeBodySchema = z
       path: ['instanceId'],
     },
   );
+/** What an agent says to join with a one-time token. The credential is its own: it wrote it down before it asks. */
+export const enrolBodySchema = z.strictObject({
+  enrolToken: credentialSchema,
+  credential: credentialSchema,
+  hostname: z.string().max(255),
+  agentVersion: z.string().min(1).max(64),
+});
+export type EnrolBody = z.infer<typeof enrolBodySchema>;
+
+/** Who the agent is from now on. */
+export const enrolAnswerSchema = z.object({
+  instanceId: instanceIdSchema,
+  role: z.enum(AGENT_ROLES),
+  workspaceId: workspaceIdSchema,
+});
+export type EnrolAnswer = z.infer<typeof enrolAnswerSchema>;
+
+export const addMachineBodySchema = z.strictObject({
+  workspace: workspaceNameSchema.describe('Name of the new workspace, unique.'),
+  policy: workspacePolicySchema.prefault({}),
+});
+export type AddMachineBody = z.infer<typeof addMachineBodySchema>;
 
 export const LOSS_KINDS = ['kill', 'freeze', 'partition'] as const;
 export type LossKind = (typeof LOSS_KINDS)[number];
@@ -89,6 +113,54 @@ export const ENDPOINTS = {
     query: nothing,
     body: provisionBodySchema,
     response: accepted,
+  },
+  addMachine: {
+    method: 'POST',
+    path: '/machines',
+    summary: 'Create a workspace on a machine of your own, which joins with the one-time token in the answer.',
+    auth: true,
+    successStatus: 201,
+    query: nothing,
+    body: addMachineBodySchema,
+    response: accepted.extend({
+      instanceId: z.string(),
+      /** Shown this once: the control plane keeps its hash. */
+      enrolToken: z.string(),
+      expiresAtMs: wallMsSchema,
+      /** To be run on the machine. */
+      installCommand: z.string(),
+    }),
+  },
+  enrol: {
+    method: 'POST',
+    path: '/enrol',
+    summary:
+      'Join with a one-time token: what an agent asks at its first start. Repeating it with the same credential answers the same.',
+    auth: false,
+    successStatus: 200,
+    query: nothing,
+    body: enrolBodySchema,
+    response: enrolAnswerSchema,
+  },
+  listEnrolments: {
+    method: 'GET',
+    path: '/enrolments',
+    summary: 'Machines that were given a token and have not joined, newest first.',
+    auth: true,
+    successStatus: 200,
+    query: z.strictObject(page),
+    body: nothing,
+    response: pageOf(enrolmentViewSchema),
+  },
+  revokeEnrolment: {
+    method: 'DELETE',
+    path: '/enrolments/:instanceId',
+    summary: "Make a machine's unused token worthless.",
+    auth: true,
+    successStatus: 200,
+    query: nothing,
+    body: nothing,
+    response: z.object({ instanceId: z.string(), revoked: z.boolean() }),
   },
   listWorkspaces: {
     method: 'GET',

@@ -69,6 +69,16 @@ export const agentViewSchema = z.object({
   upgrade: z.object({ to: z.string(), state: z.enum(UPGRADE_STATES), error: z.string().nullable() }).nullable(),
 });
 export type AgentView = z.infer<typeof agentViewSchema>;
+/** A token that was given out and not used; never the token itself. */
+export const enrolmentViewSchema = z.object({
+  instanceId: z.string(),
+  workspaceId: z.string(),
+  provider: z.string(),
+  createdAtMs: wallMsSchema,
+  /** In the past: nobody can use it any more. */
+  expiresAtMs: wallMsSchema,
+});
+export type EnrolmentView = z.infer<typeof enrolmentViewSchema>;
 
 export const snapshotViewSchema = snapshotRecordSchema.omit({ snapshotId: true, parentId: true }).extend({
   snapshotId: z.string(),

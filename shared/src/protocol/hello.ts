@@ -2,7 +2,7 @@ import { z } from 'zod';
 import { AGENT_ROLES, STANDINGS } from '../model/instance.ts';
 import { ERROR_CODES } from '../util/errors.ts';
 import { workloadSchema } from '../model/policy.ts';
-import { epochSchema, instanceIdSchema, workspaceIdSchema } from './primitives.ts';
+import { credentialSchema, epochSchema, instanceIdSchema, workspaceIdSchema } from './primitives.ts';
 import { snapshotRefSchema } from './snapshot-record.ts';
 import { storageGrantSchema } from './storage-grant.ts';
 
@@ -22,7 +22,8 @@ export const helloSchema = z.object({
   agentVersion: z.string().min(1).max(64),
   instanceId: instanceIdSchema,
   role: z.enum(AGENT_ROLES),
-  token: z.string().min(16).max(256),
+  /** The agent's secret, drawn by itself when it enrolled. */
+  credential: credentialSchema,
   /** Changes with every start of the agent process. */
   bootId: z.string().min(8).max(64),
   /** The newest epoch this agent ever heard for its workspace; 0 when it heard none. */
@@ -36,10 +37,15 @@ export const helloSchema = z.object({
 });
 export type Hello = z.infer<typeof helloSchema>;
 
-/** What a primary publishes and when. */
+/** A quarter of a year; timers of 32 bits do not reach farther than a quarter of that, so they are armed in parts. */
+export const MAX_CREDENTIAL_ROTATE_MS = 7_776_000_000;
+
+/** What a primary publishes and when, and what every agent does by the clock. */
 export const agentPolicySchema = z.object({
   heartbeatIntervalMs: z.int().min(20).max(60_000),
   snapshotIntervalMs: z.int().min(250).max(86_400_000),
+  /** Age at which the agent replaces its credential, ms; absent: never. */
+  credentialRotateMs: z.int().min(1_000).max(MAX_CREDENTIAL_ROTATE_MS).optional(),
 });
 
 /** The workspace as the agent must see it now. */

@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import { credentialAcceptedSchema, credentialConfirmSchema, credentialProposeSchema } from './credential.ts';
 import { commandAckSchema, commandProgressSchema, commandResultSchema, commandSchema } from './command.ts';
 import { heartbeatAckSchema, heartbeatSchema, sampleSchema } from './heartbeat.ts';
 import { assignSchema, helloSchema, refusedSchema, welcomeSchema } from './hello.ts';
@@ -13,6 +14,8 @@ export const upstreamSchema = z.discriminatedUnion('kind', [
   commandProgressSchema,
   commandResultSchema,
   snapshotCommitSchema,
+  credentialProposeSchema,
+  credentialConfirmSchema,
 ]);
 export type Upstream = z.infer<typeof upstreamSchema>;
 
@@ -24,5 +27,6 @@ export const downstreamSchema = z.discriminatedUnion('kind', [
   heartbeatAckSchema,
   commandSchema,
   snapshotVerdictSchema,
+  credentialAcceptedSchema,
 ]);
 export type Downstream = z.infer<typeof downstreamSchema>;

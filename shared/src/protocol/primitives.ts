@@ -15,6 +15,9 @@ export const instanceIdSchema = idSchema<InstanceId>('in');
 export const snapshotIdSchema = idSchema<SnapshotId>('sn');
 export const commandIdSchema = idSchema<CommandId>('cm');
 
+/** 32 random bytes in base64url: an agent's credential and an enrolment token look the same. */
+export const credentialSchema = z.string().regex(/^[A-Za-z0-9_-]{43}$/, 'must be 43 characters of base64url');
+
 export const epochSchema = z.int().min(0).max(Number.MAX_SAFE_INTEGER);
 export const countSchema = z.int().min(0).max(Number.MAX_SAFE_INTEGER);
 export const wallMsSchema = z.int().min(0).max(Number.MAX_SAFE_INTEGER);

@@ -1,9 +1,10 @@
 /**
  * History, newest last; the control plane is deployed first and speaks every version from MIN_SUPPORTED on.
  * - 1 (2026-11): hello/welcome, heartbeats, commands, snapshot commit.
+ * - 2 (2026-11): agents enrol; hello carries a credential of the agent's own, which it replaces now and then.
  */
-export const PROTOCOL_VERSION = 1;
-export const MIN_SUPPORTED_PROTOCOL_VERSION = 1;
+export const PROTOCOL_VERSION = 2;
+export const MIN_SUPPORTED_PROTOCOL_VERSION = 2;
 
 /** Path of the agent socket on the control plane. */
 export const AGENT_SOCKET_PATH = '/agent/v1';
@@ -19,7 +20,7 @@ export const CLOSE_CODES = {
   restarting: 4001,
   /** The message broke the protocol; the reason names the field. */
   protocol: 4400,
-  /** Unknown instance or wrong token; retrying will not help. */
+  /** Unknown instance or wrong credential; retrying will not help. */
   unauthorized: 4401,
   /** No hello in time. */
   helloTimeout: 4408,

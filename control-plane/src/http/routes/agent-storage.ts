@@ -1,4 +1,3 @@
-import { timingSafeEqual } from 'node:crypto';
 import type { InstanceId } from '@dumont/shared/model/ids.ts';
 import type { DirectGrant } from '@dumont/shared/protocol/storage-grant.ts';
 import type { Clock } from '@dumont/shared/util/clock.ts';
@@ -7,8 +6,8 @@ import type { GrantPlan } from '../../storage/choose-issuer.ts';
 import { RequestSigner } from '../../storage/request-signer.ts';
 import type { Queryable } from '../../store/database.ts';
 import { findInstance } from '../../store/instances.ts';
-import { hashToken } from '../../workspaces/agent-directory.ts';
 import { currentStanding } from '../../workspaces/assignments.ts';
+import { rankCredential } from '../../workspaces/credentials.ts';
 import type { ApiServices } from '../services.ts';
 
 /**
@@ -44,10 +43,8 @@ export function storageSigner(parts: {
 async function authenticateAgent(db: Queryable, authorization: string | undefined): Promise<InstanceId> {
   const [, id = '', credential = ''] = /^Bearer +(in_[0-9a-z]{20})\.(\S{16,256}) *$/i.exec(authorization ?? '') ?? [];
   const instance = id === '' ? undefined : await findInstance(db, id);
-  // Compared in any case: how long it takes must not tell which instances exist.
-  const given = Buffer.from(hashToken(credential), 'hex');
-  const expected = instance === undefined ? Buffer.alloc(given.length) : Buffer.from(instance.tokenHash, 'hex');
-  if (timingSafeEqual(given, expected) && instance !== undefined) return instance.id;
+  const rank = instance === undefined ? 'none' : rankCredential(credential, instance);
+  if (instance !== undefined && (rank === 'present' || rank === 'next')) return instance.id;
   throw new DumontError('UNAUTHORIZED', 'this needs the credential of an agent', {
     field: 'Authorization',
     hint: 'Send "Authorization: Bearer <instanceId>.<credential>".',

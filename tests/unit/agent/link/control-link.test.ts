@@ -17,6 +17,7 @@ class Recorder implements LinkListener {
   readonly commands: Command[] = [];
   readonly epochs: number[] = [];
   readonly troubles: LinkTrouble[] = [];
+  acceptedCount = 0;
   state(state: string): void {
     this.states.push(state);
   }
@@ -25,6 +26,9 @@ class Recorder implements LinkListener {
   }
   command(command: Command): void {
     this.commands.push(command);
+  }
+  credentialAccepted(): void {
+    this.acceptedCount += 1;
   }
   epoch(epoch: number): void {
     this.epochs.push(epoch);
@@ -37,12 +41,12 @@ class Recorder implements LinkListener {
 function hello(): Hello {
   return {
     kind: 'hello',
-    protocolVersion: 1,
+    protocolVersion: 2,
     agentVersion: '0.0.0',
     role: 'gpu',
     lastEpoch: 0,
     instanceId: newId('instance'),
-    token: 'a-token-for-tests',
+    credential: 'c'.repeat(43),
     bootId: 'boot-0001',
     hostname: 'here',
     cpuCount: 1,

@@ -127,6 +127,16 @@ function testServices(parts: {
         await insertWorkspace(db, { id: workspaceId, name: body.name, policy: body.policy, atMs: clock.nowMs() });
         return { operationId: newId('operation'), workspaceId };
       },
+      addMachine: async (body) => {
+        const ids = { operationId: newId('operation'), workspaceId: newId('workspace'), instanceId: newId('instance') };
+        await insertWorkspace(db, {
+          id: ids.workspaceId,
+          name: body.workspace,
+          policy: body.policy,
+          atMs: clock.nowMs(),
+        });
+        return { ...ids, enrolToken: 't'.repeat(43), expiresAtMs: clock.nowMs() + 60_000 };
+      },
       failover: async (workspaceId, reason) => {
         calls.push({ kind: 'failover', workspaceId, reason });
         const id = newId('operation');
@@ -139,6 +149,9 @@ function testServices(parts: {
         return Promise.resolve(newId('operation'));
       },
     },
+    onChange: () => {},
+    publicUrl: undefined,
+    downloads: { folder: '/nowhere', installScript: '/nowhere' },
     takeSnapshot: () => Promise.resolve(null),
     failoverReport: async (failoverId) => {
       const operation = await findOperation(db, failoverId);

@@ -8,7 +8,7 @@ import { systemClock } from '@dumont/shared/util/clock.ts';
 import type { ApiWorld } from './api-world.ts';
 import { startApiWorld } from './api-world.ts';
 import type { SampleData } from './sample-data.ts';
-import { fillSampleData } from './sample-data.ts';
+import { fillSampleData, SAMPLE_ENROL_TOKEN } from './sample-data.ts';
 
 let world: ApiWorld;
 let data: SampleData;
@@ -29,6 +29,10 @@ interface GoodRequest {
 /** What endpoints need to accept a request; those not named need nothing. */
 const GOOD_REQUESTS: Partial<Record<EndpointName, GoodRequest>> = {
   provision: { body: { name: 'fresh' } },
+  addMachine: { body: { workspace: 'mine' } },
+  enrol: {
+    body: { enrolToken: SAMPLE_ENROL_TOKEN, credential: 'c'.repeat(43), hostname: 'h', agentVersion: '0' },
+  },
   injectLoss: { body: { kind: 'kill' } },
   listSnapshots: { query: 'workspace=demo' },
   upgradeAgents: { body: { workspace: 'demo' } },

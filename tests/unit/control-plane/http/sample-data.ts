@@ -1,5 +1,7 @@
 import type { Database } from '@dumont/control-plane/store/database.ts';
 import { appendEvent } from '@dumont/control-plane/store/events.ts';
+import { insertEnrolment } from '@dumont/control-plane/store/enrolments.ts';
+import { hashSecret } from '@dumont/control-plane/workspaces/credentials.ts';
 import { applyInstanceEvent, insertInstance, setProviderRef } from '@dumont/control-plane/store/instances.ts';
 import { closeRefused, markRented, openLedgerRow } from '@dumont/control-plane/store/ledger.ts';
 import { insertOperation } from '@dumont/control-plane/store/operations.ts';
@@ -57,8 +59,14 @@ export async function fillSampleData(db: Database, nowMs: number): Promise<Sampl
   for (let index = 0; index < 5; index += 1) {
     await appendEvent(db, { type: 'snapshot.committed', atMs: nowMs - 5_000 + index, workspaceId, data: { index } });
   }
+  const expiresAtMs = Number.MAX_SAFE_INTEGER;
+  const hash = hashSecret(SAMPLE_ENROL_TOKEN);
+  await insertEnrolment(db, { hash, instanceId: primaryId, atMs: 1, expiresAtMs });
   return { workspaceId, primaryId, goneId, snapshotIds, failoverId };
 }
+
+/** Of the primary, which has not used it. */
+export const SAMPLE_ENROL_TOKEN = 'token-of-the-sample-machine'.padEnd(43, '-');
 
 async function addFailover(db: Database, workspaceId: WorkspaceId, atMs: number): Promise<OperationId> {
   const id = newId('operation');
@@ -95,7 +103,7 @@ async function addMachine(
     region: 'eu-west',
     kind: 'spot' as const,
   };
-  await insertInstance(db, { id, ...machine, role: 'gpu', tokenHash: 'x'.repeat(64), offer });
+  await insertInstance(db, { id, ...machine, role: 'gpu', offer });
   const ledgerRow = { provider: 'local', label: `dumont-${id}`, priceMicroUsdPerHour: 410_000, atMs: machine.atMs };
   await openLedgerRow(db, { instanceId: id, ...ledgerRow });
   return id;

@@ -20,10 +20,10 @@ test('a hello with the right token is welcomed with its assignment', async () =>
   expect(world.facts).toEqual(['connected']);
 });
 
-test('a wrong token is refused with a hint and closed as unauthorized', async () => {
+test('a wrong credential is refused with a hint and closed as unauthorized', async () => {
   await using world = await hubWorld();
   const agent = await TestAgent.connect(world.url);
-  agent.send(helloOf(instance, { token: 'a-token-that-is-wrong' }));
+  agent.send(helloOf(instance, { credential: 'w'.repeat(43) }));
   expect(await agent.next('refused')).toMatchObject({ code: 'UNAUTHORIZED', hint: 'Enrol the machine again.' });
   expect(await agent.closed()).toBe(CLOSE_CODES.unauthorized);
   expect(world.facts).toEqual([]);

@@ -12,9 +12,9 @@ import { AGENT_SOCKET_PATH, CLOSE_CODES, PROTOCOL_VERSION } from '@dumont/shared
 import { systemClock } from '@dumont/shared/util/clock.ts';
 import { WebSocket } from 'ws';
 
-const TOKEN = 'correct-horse-battery';
+const CREDENTIAL = 'correct-horse-battery'.padEnd(43, '-');
 
-/** A hub on a real HTTP server whose directory admits everyone with the right token. */
+/** A hub on a real HTTP server whose directory admits everyone with the right credential. */
 export async function hubWorld(options: Partial<AgentHubOptions> = {}) {
   const facts: string[] = [];
   const changed = new Signal();
@@ -56,14 +56,16 @@ export function admittingDirectory(overrides: Partial<AgentDirectory> = {}): Age
   return {
     admit: (hello) =>
       Promise.resolve(
-        hello.token === TOKEN
+        hello.credential === CREDENTIAL
           ? { kind: 'admitted', assignment: assignmentAt(1) }
           : {
               kind: 'refused',
-              refused: { code: 'UNAUTHORIZED', message: 'wrong token', hint: 'Enrol the machine again.' },
+              refused: { code: 'UNAUTHORIZED', message: 'wrong credential', hint: 'Enrol the machine again.' },
               closeCode: CLOSE_CODES.unauthorized,
             },
       ),
+    proposeCredential: () => Promise.resolve(),
+    confirmCredential: () => Promise.resolve(),
     commitSnapshot: () => Promise.resolve({ kind: 'committed', seq: 1 }),
     ...overrides,
   };
@@ -90,7 +92,7 @@ export function helloOf(instanceId: InstanceId, overrides: Partial<Hello> = {}):
     agentVersion: '0.1.0',
     instanceId,
     role: 'gpu',
-    token: TOKEN,
+    credential: CREDENTIAL,
     bootId: 'boot-0001',
     lastEpoch: 0,
     hostname: 'host',

@@ -17,6 +17,8 @@ import type { OperationRow } from '@dumont/control-plane/store/operations.ts';
 import { listOperations } from '@dumont/control-plane/store/operations.ts';
 import { findWorkspace } from '@dumont/control-plane/store/workspaces.ts';
 import { DatabaseAgentDirectory } from '@dumont/control-plane/workspaces/agent-directory.ts';
+import { drawSecret } from '@dumont/control-plane/workspaces/credentials.ts';
+import { enrol } from '@dumont/control-plane/workspaces/enrolment.ts';
 import { assignmentFor } from '@dumont/control-plane/workspaces/assignments.ts';
 import { provisionBodySchema } from '@dumont/shared/api/endpoints.ts';
 import type { InstanceId, OperationId, WorkspaceId } from '@dumont/shared/model/ids.ts';
@@ -87,7 +89,13 @@ export class OperationsWorld implements AsyncDisposable {
     const ground = { db, clock, log, providers, labelPrefix: LABEL_PREFIX, onChange };
     const periods = { busyPeriodMs: 500, goneGapMs: 400, idlePeriodMs: 2_000 };
     this.sweeper = new Sweeper({ ...ground, ...periods, onGone: () => changed.ring() });
-    const renterParts = { ...ground, presence: agents, agentEnvironment: {}, onRelease: () => this.sweeper.nudge() };
+    const renterParts = {
+      ...ground,
+      presence: agents,
+      enrolTokenMs: 600_000,
+      agentEnvironment: {},
+      onRelease: () => this.sweeper.nudge(),
+    };
     this.parts = {
       ...ground,
       random: seededRandom(1),
@@ -205,10 +213,11 @@ export class OperationsWorld implements AsyncDisposable {
 
   async #boot(request: CreateRequest): Promise<void> {
     if (this.isMute) return;
-    const { DUMONT_INSTANCE_ID: instanceId, DUMONT_AGENT_TOKEN: token } = request.agentEnvironment;
+    const enrolToken = must(request.agentEnvironment['DUMONT_ENROL_TOKEN'], 'a machine gets a token');
+    const credential = drawSecret();
     const hello = {
       kind: 'hello',
-      protocolVersion: 1,
+      protocolVersion: 2,
       agentVersion: '0',
       role: 'gpu',
       bootId: 'boot-0001',
@@ -217,11 +226,12 @@ export class OperationsWorld implements AsyncDisposable {
       cpuCount: 1,
       memoryBytes: 1,
     } as const;
-    const id = must(instanceId, 'a machine knows its instance') as InstanceId;
     for (;;) {
       try {
-        const answer = await this.directory.admit({ ...hello, instanceId: id, token: must(token, 'and its token') });
-        if (answer.kind === 'admitted') this.agents.connect(id);
+        const body = { enrolToken, credential, hostname: 'h', agentVersion: '0' };
+        const { instanceId } = await enrol(this.parts, body, 'here');
+        const answer = await this.directory.admit({ ...hello, instanceId, credential });
+        if (answer.kind === 'admitted') this.agents.connect(instanceId);
         return;
       } catch {
         await this.clock.sleep(200);

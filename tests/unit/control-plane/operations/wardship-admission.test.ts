@@ -6,6 +6,8 @@ import { Fleet } from '@dumont/control-plane/hub/fleet.ts';
 import { Wardship } from '@dumont/control-plane/operations/wardship.ts';
 import { fencePrimary, promotePrimary } from '@dumont/control-plane/store/workspaces.ts';
 import { DatabaseAgentDirectory } from '@dumont/control-plane/workspaces/agent-directory.ts';
+import { drawSecret } from '@dumont/control-plane/workspaces/credentials.ts';
+import { enrol } from '@dumont/control-plane/workspaces/enrolment.ts';
 import { createLogger } from '@dumont/shared/node/logger.ts';
 import { must } from '@dumont/shared/util/assert.ts';
 import { systemClock } from '@dumont/shared/util/clock.ts';
@@ -43,6 +45,8 @@ onEachDatabase((database) => {
         await admission.answered.promise;
         return answer;
       },
+      proposeCredential: (id, next) => real.proposeCredential(id, next),
+      confirmCredential: (id, next) => real.confirmCredential(id, next),
       commitSnapshot: (id, commit) => real.commitSnapshot(id, commit),
     };
     const hub = stack.use(new AgentHub({ directory, listener: new Fleet(), clock: systemClock, log }));
@@ -58,9 +62,12 @@ onEachDatabase((database) => {
     await once(server, 'listening');
     stack.defer(() => void server.close());
 
-    const token = must(world.provider.orders[0]?.agentEnvironment['DUMONT_AGENT_TOKEN'], 'the machine got a token');
+    const enrolToken = must(world.provider.orders[0]?.agentEnvironment['DUMONT_ENROL_TOKEN'], 'it got a token');
+    const credential = drawSecret();
+    const body = { enrolToken, credential, hostname: 'h', agentVersion: '0' };
+    await enrol({ db, clock: world.clock, onChange: () => {} }, body, 'here');
     const { port } = server.address() as AddressInfo;
-    const connecting = AgentClient.connect({ port }, { instanceId, token });
+    const connecting = AgentClient.connect({ port }, { instanceId, credential });
     await admission.read.promise;
     await fencePrimary(db, workspaceId, instanceId);
     await wardship.inform(instanceId);

@@ -1,6 +1,7 @@
 import { expect, test } from 'vitest';
-import { hashToken } from '@dumont/control-plane/workspaces/agent-directory.ts';
+import { findEnrolment } from '@dumont/control-plane/store/enrolments.ts';
 import { listLedger } from '@dumont/control-plane/store/ledger.ts';
+import { hashSecret } from '@dumont/control-plane/workspaces/credentials.ts';
 import { must } from '@dumont/shared/util/assert.ts';
 import { onEachDatabase } from '../../../world/databases.ts';
 import { LABEL_PREFIX, LedgerWorld } from './ledger-world.ts';
@@ -30,17 +31,19 @@ onEachDatabase((database) => {
     expect(await world.events()).toEqual(['machine.requested', 'machine.rented']);
   });
 
-  test('each machine gets a secret of its own, of which the database keeps the hash alone', async () => {
+  test('each machine gets a one-time token of its own, of which the database keeps the hash alone', async () => {
     await using opened = await database.open();
     const world = await LedgerWorld.make(opened.db);
     const ids = [await world.rent(), await world.rent()];
-    const tokens = world.provider.orders.map(({ agentEnvironment }) => agentEnvironment['DUMONT_AGENT_TOKEN']);
+    const tokens = world.provider.orders.map(({ agentEnvironment }) => agentEnvironment['DUMONT_ENROL_TOKEN']);
     expect(new Set(tokens).size).toBe(2);
     for (const [index, id] of ids.entries()) {
       const token = must(tokens[index], 'the machine got a token');
-      expect((await world.instance(id)).tokenHash).toBe(hashToken(token));
+      const expiresAtMs = world.clock.nowMs() + 600_000;
+      expect(await findEnrolment(world.db, id)).toMatchObject({ hash: hashSecret(token), usedAtMs: null, expiresAtMs });
+      expect((await world.instance(id)).credentialHash).toBeNull();
     }
-    const everything = await world.db.query('select * from instances, ledger, events');
+    const everything = await world.db.query('select * from instances, ledger, events, enrolment_tokens');
     for (const token of tokens) expect(JSON.stringify(everything)).not.toContain(token);
   });
 

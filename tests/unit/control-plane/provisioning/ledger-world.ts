@@ -48,6 +48,7 @@ export class LedgerWorld {
         isConnected: (id) => this.connected.has(id),
         waitConnected: (id, { signal }) => (this.connected.has(id) ? Promise.resolve() : untilAborted(signal)),
       },
+      enrolTokenMs: 600_000,
       agentEnvironment: { DUMONT_CONTROL_URL: 'http://127.0.0.1:1' },
       onRelease: () => (this.releaseCount += 1),
     };

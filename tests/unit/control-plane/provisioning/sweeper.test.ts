@@ -32,7 +32,7 @@ async function worldOn(db: Database) {
   const workspaceId = await someWorkspace(db);
   const operationId = newId('operation');
   await insertOperation(db, { id: operationId, kind: 'failover', workspaceId, state: 'searching', data: {}, atMs: 1 });
-  const renterParts = { ...ground, presence: agents, agentEnvironment: {}, onRelease: () => {} };
+  const renterParts = { ...ground, presence: agents, enrolTokenMs: 600_000, agentEnvironment: {}, onRelease: () => {} };
   const renter = new LedgerRenter(renterParts, { workspaceId, operationId });
   const sweeper = () =>
     new Sweeper({

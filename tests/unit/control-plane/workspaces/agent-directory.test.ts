@@ -1,10 +1,11 @@
-import { randomBytes } from 'node:crypto';
 import type { Database } from '@dumont/control-plane/store/database.ts';
 import { listEvents } from '@dumont/control-plane/store/events.ts';
 import { applyInstanceEvent, findInstance, insertInstance } from '@dumont/control-plane/store/instances.ts';
 import { insertOperation } from '@dumont/control-plane/store/operations.ts';
 import { fencePrimary, promotePrimary } from '@dumont/control-plane/store/workspaces.ts';
-import { DatabaseAgentDirectory, hashToken } from '@dumont/control-plane/workspaces/agent-directory.ts';
+import { setCredential } from '@dumont/control-plane/store/credentials.ts';
+import { DatabaseAgentDirectory } from '@dumont/control-plane/workspaces/agent-directory.ts';
+import { drawSecret, hashSecret } from '@dumont/control-plane/workspaces/credentials.ts';
 import { newId } from '@dumont/shared/model/ids.ts';
 import type { Hello } from '@dumont/shared/protocol/hello.ts';
 import { downstreamSchema } from '@dumont/shared/protocol/messages.ts';
@@ -29,23 +30,23 @@ async function worldOn(db: Database) {
   const workspaceId = await someWorkspace(db);
   const [instanceId, operationId] = [newId('instance'), newId('operation')];
   await insertOperation(db, { id: operationId, kind: 'provision', workspaceId, state: 'searching', data: {}, atMs: 1 });
-  const token = randomBytes(32).toString('base64url');
+  const credential = drawSecret();
   await insertInstance(db, {
     id: instanceId,
     workspaceId,
     operationId,
     role: 'gpu',
-    tokenHash: hashToken(token),
     offer: someOffer(),
     atMs: 1,
   });
+  await setCredential(db, instanceId, hashSecret(credential));
   const hello: Hello = {
     kind: 'hello',
-    protocolVersion: 1,
+    protocolVersion: 2,
     agentVersion: '0.1.0',
     instanceId,
     role: 'gpu',
-    token,
+    credential,
     bootId: 'boot-0001',
     lastEpoch: 0,
     hostname: 'gpu-host',
@@ -56,16 +57,16 @@ async function worldOn(db: Database) {
 }
 
 onEachDatabase((database) => {
-  test('a wrong token and an unknown instance get the same answer', async () => {
+  test('a wrong credential and an unknown instance get the same answer', async () => {
     await using opened = await database.open();
     const { directory, hello, db } = await worldOn(opened.db);
-    const wrong = await directory.admit({ ...hello, token: 'x'.repeat(43) });
+    const wrong = await directory.admit({ ...hello, credential: 'x'.repeat(43) });
     const unknown = await directory.admit({ ...hello, instanceId: newId('instance') });
     const strip = (answer: typeof wrong) => JSON.stringify(answer).replaceAll(/in_\w{20}/g, 'in_');
     expect(wrong).toMatchObject({
       kind: 'refused',
       closeCode: CLOSE_CODES.unauthorized,
-      refused: { code: 'UNAUTHORIZED', field: 'token' },
+      refused: { code: 'UNAUTHORIZED', field: 'credential' },
     });
     expect(strip(unknown)).toBe(strip(wrong));
     expect((await findInstance(db, hello.instanceId))?.state).toBe('requested');

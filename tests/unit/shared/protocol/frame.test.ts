@@ -35,17 +35,21 @@ const counts = { doneBytes: 1, totalBytes: 2, doneFiles: 3, totalFiles: 4 };
 
 const hello: Upstream = {
   kind: 'hello',
-  protocolVersion: 1,
+  protocolVersion: 2,
   agentVersion: '0.1.0',
   instanceId: newId('instance'),
   role: 'gpu',
-  token: 'x'.repeat(16),
+  credential: 'x'.repeat(43),
   bootId: 'boot-0001',
   lastEpoch: 0,
   hostname: 'h',
   cpuCount: 1,
   memoryBytes: 0,
 };
+const credentials: Upstream[] = [
+  { kind: 'credential-propose', credential: 'n'.repeat(43) },
+  { kind: 'credential-confirm', credential: 'n'.repeat(43) },
+];
 const heartbeat: Upstream = {
   kind: 'heartbeat',
   seq: 1,
@@ -67,6 +71,7 @@ const host = {
 };
 const upstream: readonly Upstream[] = [
   hello,
+  ...credentials,
   heartbeat,
   { kind: 'sample', gpus: [], host },
   { kind: 'command-ack', commandId },
@@ -87,6 +92,7 @@ const upstream: readonly Upstream[] = [
   { kind: 'snapshot-commit', requestId: 'r', epoch: 3, snapshot },
 ];
 const downstream: readonly Downstream[] = [
+  { kind: 'credential-accepted' },
   { kind: 'welcome', sessionId: 's', nowMs: 1, assignment },
   { kind: 'assign', assignment: { ...assignment, storage: s3, head: null, workload: null } },
   { kind: 'refused', code: 'UNAUTHORIZED', message: 'no', hint: 'yes', field: 'token' },
@@ -152,7 +158,8 @@ test.each([
 test.each([
   ['instanceId', { instanceId: newId('workspace') }],
   ['instanceId', { instanceId: 'in_../../etc/passwd00000' }],
-  ['token', { token: 'short' }],
+  ['credential', { credential: 'short' }],
+  ['credential', { credential: `${'x'.repeat(42)}=` }],
   ['protocolVersion', { protocolVersion: 0 }],
   ['role', { role: 'king' }],
 ] as const)('a hello with a bad %s is refused', (field, change) => {
