@@ -1,5 +1,4 @@
 import { mkdir } from 'node:fs/promises';
-import type { WorkspaceId } from '@dumont/shared/model/ids.ts';
 import type { Workload as WorkloadSpec } from '@dumont/shared/model/policy.ts';
 import type { Logger } from '@dumont/shared/node/logger.ts';
 import type { ActionResult } from '@dumont/shared/protocol/command.ts';
@@ -12,11 +11,11 @@ import type { Clock } from '@dumont/shared/util/clock.ts';
 import { DumontError, toDumontError } from '@dumont/shared/util/errors.ts';
 import type { Random } from '@dumont/shared/util/random.ts';
 import type { ControlLink } from '../link/control-link.ts';
-import { placeOfGrant } from '../storage/held-grant.ts';
 import { runHook } from '../workload/hook.ts';
 import { Workload } from '../workload/workload.ts';
 import { WorkspaceWatcher } from '../workspace/watch.ts';
 import type { Duty, DutyAction } from './duty.ts';
+import { EngineHolder } from './engine-holder.ts';
 import type { OpenEngine, WorkOptions, WorkspaceEngine } from './engine.ts';
 import { Publisher } from './publisher.ts';
 import type { StateFile } from './state-file.ts';
@@ -42,13 +41,6 @@ export interface GpuDutyOptions {
   readonly log: Logger;
 }
 
-interface OpenedEngine {
-  readonly workspaceId: WorkspaceId;
-  /** What it opened, whatever the keys. */
-  readonly place: string;
-  readonly engine: WorkspaceEngine;
-}
-
 /**
  * The duty of a GPU instance. As `primary` it watches, publishes and runs the workload; as `replacement` it obeys
  * restores; once fenced it stops everything but keeps the files. Losing contact changes nothing: only a higher epoch
@@ -60,7 +52,7 @@ export class GpuDuty implements Duty {
   #assignment: Assignment | null = null;
   /** Assignments take effect one after another. */
   #settling: Promise<void> = Promise.resolve();
-  #opened: OpenedEngine | null = null;
+  readonly #engines: EngineHolder;
   /** Rings with every assignment. */
   readonly #granted = new Bell();
   #watcher: WorkspaceWatcher | null = null;
@@ -75,6 +67,7 @@ export class GpuDuty implements Duty {
 
   constructor(options: GpuDutyOptions) {
     this.#options = options;
+    this.#engines = new EngineHolder(options.openEngine);
     this.#inheritedSinceMs = inheritedSince(options);
     this.#workload = new Workload({
       workspaceDir: options.workspaceDir,
@@ -94,7 +87,7 @@ export class GpuDuty implements Duty {
   assign(assignment: Assignment): void {
     this.#assignment = assignment;
     this.#granted.ring();
-    this.#renewStorage(assignment);
+    this.#engines.renew(assignment);
     // Publishing under an epoch that is over must not wait for its turn.
     if (!this.#isPrimary()) this.#stopPublishing();
     this.#settling = this.#settling.then(async () => {
@@ -189,8 +182,7 @@ export class GpuDuty implements Duty {
     await this.#settling;
     this.#cancelRetry();
     await this.#endPublishing(new DumontError('ABORTED', 'the agent stops'));
-    await this.#opened?.engine[Symbol.asyncDispose]();
-    this.#opened = null;
+    await this.#engines[Symbol.asyncDispose]();
     await this.#workload[Symbol.asyncDispose]();
   }
 
@@ -244,7 +236,7 @@ export class GpuDuty implements Duty {
     const { clock, random, log, link } = this.#options;
     const { epoch, head } = assignment;
     const intervalMs = assignment.policy.snapshotIntervalMs;
-    const key = `${epoch} ${this.#opened?.workspaceId} ${this.#opened?.place}`;
+    const key = `${epoch} ${this.#engines.key}`;
     if (this.#publisher !== null && this.#publisherKey === key && !this.#publisher.isStopped) {
       this.#publisher.setIntervalMs(intervalMs);
       this.#publisher.nudge();
@@ -336,25 +328,8 @@ export class GpuDuty implements Duty {
     }
   }
 
-  async #engineFor({ workspaceId, storage }: Assignment): Promise<WorkspaceEngine> {
-    const opened = this.#opened?.workspaceId === workspaceId ? this.#opened : null;
-    if (storage === null) {
-      // No new grant can be made just now; the one at hand is good until it runs out.
-      if (opened !== null) return opened.engine;
-      throw new DumontError('UNAVAILABLE', 'there is no grant for the object store yet', { retryable: true });
-    }
-    const place = placeOfGrant(storage);
-    if (opened?.place === place) return opened.engine;
-    await this.#endPublishing(new DumontError('ABORTED', 'the storage of the workspace changed'));
-    await this.#opened?.engine[Symbol.asyncDispose]();
-    this.#opened = { workspaceId, place, engine: await this.#options.openEngine({ workspaceId, storage }) };
-    return this.#opened.engine;
-  }
-
-  /** At once, not in turn: what runs may be waiting for nothing else. */
-  #renewStorage({ workspaceId, storage }: Assignment): void {
-    if (storage === null || this.#opened?.workspaceId !== workspaceId) return;
-    if (this.#opened.place === placeOfGrant(storage)) this.#opened.engine.renew(storage);
+  #engineFor(assignment: Assignment): Promise<WorkspaceEngine> {
+    return this.#engines.engineFor(assignment, (reason) => this.#endPublishing(reason));
   }
 
   /** The newest assignment, once it has a grant; without one after a while as well. */

@@ -10,7 +10,7 @@ import {
 } from '@dumont/shared/node/upgrade-note.ts';
 import { isDumontError, systemErrorCode, toDumontError } from '@dumont/shared/util/errors.ts';
 import { writeFileAtomic } from '../host/write-file-atomic.ts';
-import { syncFolder } from './install-layout.ts';
+import { syncFolder } from './installed-versions.ts';
 
 /** The agent's end of the files by which it settles an upgrade with its supervisor. Methods throw IO. */
 export class UpgradeNotes {

@@ -11,7 +11,7 @@ import { DumontError, toDumontError } from '@dumont/shared/util/errors.ts';
 import type { Random } from '@dumont/shared/util/random.ts';
 import type { WorkOptions } from '../lease/engine.ts';
 import { fetchBuild, unpackBuild } from './fetch-build.ts';
-import { EXECUTABLE, InstallLayout, syncFolder } from './install-layout.ts';
+import { EXECUTABLE, InstalledVersions, syncFolder } from './installed-versions.ts';
 import type { UpgradeNotes } from './upgrade-notes.ts';
 
 type UpgradeOrder = Extract<Action, { name: 'upgrade' }>;
@@ -99,17 +99,17 @@ export class Upgrader {
     await notes.settle();
     if (installDir === null || lastUpgrade === null) return;
     const previous = lastUpgrade.outcome === 'upgraded' ? lastUpgrade.from : ownVersion;
-    await new InstallLayout(installDir).keepOnly(new Set([previous, ownVersion]));
+    await new InstalledVersions(installDir).keepOnly(new Set([previous, ownVersion]));
   }
 
-  async #layout(): Promise<InstallLayout> {
+  async #layout(): Promise<InstalledVersions> {
     const { installDir } = this.#options;
     if (installDir === null) {
       throw new DumontError('UNSUPPORTED', 'this agent cannot upgrade itself: it was not installed', {
         hint: 'Install it with the install.sh of the control plane, which sets DUMONT_INSTALL_DIR.',
       });
     }
-    const layout = new InstallLayout(installDir);
+    const layout = new InstalledVersions(installDir);
     try {
       await access(layout.prefix, constants.W_OK);
       await access(layout.versionsDir, constants.W_OK);
@@ -139,7 +139,7 @@ export class Upgrader {
   }
 
   /** Has the version in its folder, complete and tried. */
-  async #provide(layout: InstallLayout, order: UpgradeOrder, options: WorkOptions): Promise<void> {
+  async #provide(layout: InstalledVersions, order: UpgradeOrder, options: WorkOptions): Promise<void> {
     const { version } = order.release;
     const partial = layout.partialDir(version);
     const build = this.#buildFor(order);

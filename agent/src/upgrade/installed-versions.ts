@@ -9,7 +9,7 @@ export const EXECUTABLE = 'dumont-agent';
  * Versions installed side by side: `<prefix>/versions/<version>/` holds one, the link `<prefix>/current` names the one
  * that runs. Methods throw {@link DumontError} IO.
  */
-export class InstallLayout {
+export class InstalledVersions {
   readonly prefix: string;
   readonly versionsDir: string;
 
