@@ -30,6 +30,14 @@ export interface SealedHostOptions {
   readonly mounts?: Readonly<Record<string, string>>;
   /** Prepares the folder that is served, before anything starts. */
   readonly serve: (folder: string) => Promise<void>;
+  /** Instead of the release server: runs beside the root, on its network, from a command given the folder. */
+  readonly server?: {
+    readonly command: (folder: string) => string;
+    /** What it says once it serves. */
+    readonly ready: string;
+    /** Folders of it that the host sees, by where it sees them. */
+    readonly shared?: Readonly<Record<string, string>>;
+  };
 }
 
 export interface RunOptions {
@@ -37,6 +45,9 @@ export interface RunOptions {
   /** An ordinary user with the home /home/user, instead of root. */
   readonly asUser?: boolean;
 }
+
+/** A control plane with an embedded database takes seconds, on a busy computer many. */
+const START_TIMEOUT_MS = 60_000;
 
 const GNU_TOOLS =
   'awk basename cat chmod cp cut date df dirname env find getconf grep gzip head id kill ldd ln ls mkdir mv openssl ps ' +
@@ -72,9 +83,13 @@ export async function startSealedHost(options: SealedHostOptions): Promise<Seale
     let said = '';
     child.stdout.setEncoding('utf8').on('data', (text: string) => (said += text));
     child.stderr.setEncoding('utf8').on('data', (text: string) => (said += text));
-    await eventually('the sealed host is up', () => {
-      if (child.exitCode !== null) throw new Error(`the sealed host did not come up: ${said}`);
-      return said.includes('listening') && said.includes('sealed');
+    const isUp = () => {
+      if (child.exitCode !== null) throw new Error('it ended');
+      return said.includes(options.server?.ready ?? 'listening') && said.includes('sealed');
+    };
+    await eventually('the sealed host is up', isUp, START_TIMEOUT_MS).catch((error: unknown) => {
+      child.kill('SIGKILL');
+      throw new Error(`the sealed host did not come up: ${said}`, { cause: error });
     });
     const children = await readFile(`/proc/${child.pid}/task/${child.pid}/children`, 'utf8');
     return new SealedHost(child, Number(children.trim()), folder);
@@ -158,7 +173,9 @@ function bootScript(folder: string, options: SealedHostOptions): string {
   ];
   if (fetcher === 'curl') links.push(['curl', '/usr/bin/curl']);
   if (fetcher === 'wget') links.push(['wget', tools === 'gnu' ? '/usr/bin/wget' : source('wget')]);
-  const server = join(import.meta.dirname, 'release-server-process.ts');
+  const releases = join(import.meta.dirname, 'release-server-process.ts');
+  const server = options.server?.command(folder) ?? `${process.execPath} ${releases} ${folder}`;
+  const shared = Object.entries(options.server?.shared ?? {});
   return `set -eu
 root=${folder}/root
 mount --make-rprivate /
@@ -182,9 +199,10 @@ ${Object.entries(fakes)
 ${Object.entries(mounts)
   .map(([path, flags]) => `mkdir -p .${path} && mount -t tmpfs -o ${flags} none .${path}`)
   .join('\n')}
+${shared.map(([path, of]) => `mkdir -p .${path} ${folder}/${of} && mount --bind ${folder}/${of} .${path}`).join('\n')}
 chmod 755 . bin etc opt var var/lib var/log home run mnt usr/local
 ip link set lo up
-${process.execPath} ${server} ${folder} &
+${server} &
 exec chroot "$root" /bin/sh -c 'echo sealed; exec sleep 1000000'
 `;
 }
