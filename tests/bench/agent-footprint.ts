@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
 import { builtAgent, type BuiltAgent } from '../world/agent-build.ts';
-import { makeHost } from '../world/agent-process.ts';
+import { makeHost, writeIdentity } from '../world/agent-process.ts';
 import { AgentSocketServer, testAssignment } from '../world/agent-socket-server.ts';
 import { makeTempFolder } from '../world/temp-folder.ts';
 
@@ -75,15 +75,15 @@ async function startAgent({ path }: BuiltAgent, files: number): Promise<RunningA
   const policy = { heartbeatIntervalMs: HEARTBEAT_MS, snapshotIntervalMs: 10_000 };
   const assignment = testAssignment(join(folder.path, 'store'), { standing: 'primary', policy });
   const server = await AgentSocketServer.start(assignment);
-  const { instanceId, workspaceDir, stateDir } = await makeHost(folder.path);
+  const host = await makeHost(folder.path);
+  const { workspaceDir, stateDir } = host;
+  writeIdentity(server.controlUrl, host);
   await writeTree(workspaceDir, files);
   const startedAtMs = performance.now();
   const child: ChildProcess = spawn(path, ['run'], {
     stdio: 'ignore',
     env: {
       DUMONT_CONTROL_URL: server.controlUrl,
-      DUMONT_INSTANCE_ID: instanceId,
-      DUMONT_AGENT_TOKEN: 'a-token-for-benches-01',
       DUMONT_WORKSPACE_DIR: workspaceDir,
       DUMONT_STATE_DIR: stateDir,
     },

@@ -8,7 +8,7 @@ import { getAttributeSync, setAttributeSync } from '@napi-rs/xattr';
 import { beforeAll, expect, test } from 'vitest';
 import { buildAgent } from '../../install/build/build-agent.ts';
 import { type BuiltAgent, builtAgent } from '../world/agent-build.ts';
-import { makeHost } from '../world/agent-process.ts';
+import { makeHost, writeIdentity } from '../world/agent-process.ts';
 import { AgentSocketServer, testAssignment } from '../world/agent-socket-server.ts';
 import { makeTempFolder } from '../world/temp-folder.ts';
 
@@ -97,12 +97,12 @@ test.runIf(hasBubblewrap)('in a root without Node it serves a control plane, and
   await using folder = await makeTempFolder();
   const policy = { heartbeatIntervalMs: 200, snapshotIntervalMs: 300 };
   await using server = await AgentSocketServer.start(testAssignment('/data/store', { standing: 'primary', policy }));
-  const { instanceId, workspaceDir } = await makeHost(folder.path);
+  const host = await makeHost(folder.path);
+  const { workspaceDir } = host;
+  writeIdentity(server.controlUrl, host);
   await writeFile(join(workspaceDir, 'first'), 'first');
   const environment = {
     DUMONT_CONTROL_URL: server.controlUrl,
-    DUMONT_INSTANCE_ID: instanceId,
-    DUMONT_AGENT_TOKEN: 'a-token-for-tests-0001',
     DUMONT_WORKSPACE_DIR: '/data/machine/workspace',
     DUMONT_STATE_DIR: '/data/machine/state',
   };

@@ -8,7 +8,7 @@ import { CLOSE_CODES } from '@dumont/shared/protocol/version.ts';
 import { systemClock } from '@dumont/shared/util/clock.ts';
 import { systemRandom } from '@dumont/shared/util/random.ts';
 import { expect, test } from 'vitest';
-import { isRunning, makeHost } from '../world/agent-process.ts';
+import { isRunning, makeHost, writeIdentity } from '../world/agent-process.ts';
 import { agentScript, installVersion, releaseOf, serveBytes } from '../world/agent-release.ts';
 import { AgentSocketServer, testAssignment } from '../world/agent-socket-server.ts';
 import { eventually } from '../world/eventually.ts';
@@ -25,7 +25,7 @@ async function installedWorld(upgradeDeadlineMs = 20_000) {
   const host = await makeHost(folder.path);
   const prefix = join(folder.path, 'prefix');
   await installVersion(prefix, '1.0.0');
-  await mkdir(host.stateDir, { recursive: true });
+  writeIdentity(server.controlUrl, host);
   const stop = new AbortController();
   const logPath = join(folder.path, 'agent.log');
   const supervising = superviseAgent(
@@ -37,8 +37,6 @@ async function installedWorld(upgradeDeadlineMs = 20_000) {
       environment: {
         PATH: process.env['PATH'] ?? '',
         DUMONT_CONTROL_URL: server.controlUrl,
-        DUMONT_INSTANCE_ID: host.instanceId,
-        DUMONT_AGENT_TOKEN: 'a-token-for-tests-0001',
         DUMONT_WORKSPACE_DIR: host.workspaceDir,
         DUMONT_STATE_DIR: host.stateDir,
         DUMONT_INSTALL_DIR: prefix,

@@ -35,7 +35,7 @@ export async function makeHost(root: string, name = 'machine'): Promise<AgentHos
 export const TEST_CREDENTIAL = 'a-credential-for-tests'.padEnd(43, '-');
 
 /** As if the machine had joined this control plane before; an identity that is there stays. */
-function writeIdentity(controlUrl: string, host: AgentHost): void {
+export function writeIdentity(controlUrl: string, host: AgentHost): void {
   const path = credentialPath(host.stateDir);
   if (existsSync(path)) return;
   const identity = {
