@@ -15,6 +15,8 @@ import type { ControlConfig, ControlSecrets } from './config.ts';
 import { MachineCorroborator } from './detect/corroborate.ts';
 import { HeartbeatMonitor } from './detect/heartbeat-monitor.ts';
 import { MachineLocator } from './detect/machine-locator.ts';
+import { GatewayAddresses } from './gateway/addresses.ts';
+import { Gateway } from './gateway/gateway.ts';
 import { createApp } from './http/app.ts';
 import type { ApiServices } from './http/services.ts';
 import { listen } from './http/listen.ts';
@@ -86,9 +88,12 @@ export async function startControlPlane(options: ControlPlaneOptions): Promise<C
   const { runner, guardian, sweeper, parts } = buildOperations(ground, live, stack);
   const { listener, db, clock, log, config, apiToken, events } = ground;
 
+  const { gateway, addresses } = buildGateway(ground, stack);
   live.hub.attach(listener.server);
+  gateway.attach(listener.server);
   const started = <Result>(result: Result): Result => {
     runner.nudge();
+    gateway.nudge();
     return result;
   };
   const services: ApiServices = {
@@ -97,6 +102,7 @@ export async function startControlPlane(options: ControlPlaneOptions): Promise<C
     log,
     apiToken,
     events,
+    gateway: addresses,
     fleet: live.fleet,
     version: VERSION,
     operations: {
@@ -108,10 +114,11 @@ export async function startControlPlane(options: ControlPlaneOptions): Promise<C
     failoverReport: (failoverId) => buildFailoverReport(db, failoverId, clock.nowMs()),
     injectLoss: (instanceId, kind) => injectLoss({ db, faults: ground.faults }, instanceId, kind),
   };
-  listener.serve(createApp(services));
+  listener.serve(gateway.handle(createApp(services)));
   // Open event streams end before the server waits for its connections.
   stack.use(events);
   await live.wardship.resume();
+  await gateway.start();
   guardian.start();
   runner.start();
   sweeper.start();
@@ -153,7 +160,7 @@ async function layGround(options: ControlPlaneOptions, stack: AsyncDisposableSta
     providers: overrides?.providers ?? localProviders(options, clock, random),
     faults: new LocalFaults({ root: config.local.directory, clock }),
     settings: { heartbeatIntervalMs: config.heartbeatIntervalMs, storage: secrets.storage },
-    /** Rings when a workspace was fenced or a machine was proven gone. */
+    /** Rings when a workspace was fenced or got a primary, or a machine was proven gone. */
     changed: new Bell(),
     onChange: () => events.wake(),
   };
@@ -208,6 +215,16 @@ function buildOperations(ground: Ground, live: LiveSide, stack: AsyncDisposableS
   live.verdicts.to(guardian.onVerdict);
   stack.use(sweeper);
   return { runner, guardian, sweeper, parts };
+}
+
+/** The users' addresses; open connections end before the server waits for them. */
+function buildGateway(ground: Ground, stack: AsyncDisposableStack) {
+  const { config, url, limits: _operations, ...shared } = ground;
+  const { host, gateway: settings } = config;
+  const publicUrl = config.publicUrl ?? url;
+  const protocol = publicUrl.startsWith('https:') ? 'https' : 'http';
+  const gateway = stack.use(new Gateway({ ...shared, ...settings, host, protocol }));
+  return { gateway, addresses: new GatewayAddresses({ ...shared, publicUrl, domain: settings.domain }) };
 }
 
 /** A destroyed machine is asked about in every busy round; strangers are looked for once in a while. */

@@ -1,12 +1,13 @@
 import type { LossKind, ProvisionBody } from '@dumont/shared/api/endpoints.ts';
 import type { FailoverReport } from '@dumont/shared/api/failover-report.ts';
-import type { EventView, InstanceView } from '@dumont/shared/api/views.ts';
+import type { EventView, InstanceView, WorkspaceView } from '@dumont/shared/api/views.ts';
 import type { InstanceId, OperationId, WorkspaceId } from '@dumont/shared/model/ids.ts';
 import type { Heartbeat } from '@dumont/shared/protocol/heartbeat.ts';
 import type { Clock } from '@dumont/shared/util/clock.ts';
 import type { Logger } from '@dumont/shared/node/logger.ts';
 import type { Database } from '../store/database.ts';
 import type { SnapshotRow } from '../store/snapshots.ts';
+import type { WorkspaceRow } from '../store/workspaces.ts';
 
 /** What the routes need of the control plane; `context.ts` builds it. */
 export interface ApiServices {
@@ -19,6 +20,7 @@ export interface ApiServices {
   readonly fleet: FleetView;
   readonly operations: OperationStarter;
   readonly events: EventSource;
+  readonly gateway: GatewayDesk;
   /** Takes and commits a snapshot of the workspace's primary; null when nothing changed. @throws CONFLICT without a connected primary */
   takeSnapshot(workspaceId: WorkspaceId, options: { readonly signal: AbortSignal }): Promise<SnapshotRow | null>;
   /** @throws NOT_FOUND */
@@ -43,6 +45,16 @@ export interface OperationStarter {
   failover(workspaceId: WorkspaceId, reason: string): Promise<OperationId>;
   /** Destroys a machine, after a last snapshot when it is primary and `snapshotFirst`. @throws CONFLICT when it is already being released or its workspace is being moved */
   release(instanceId: InstanceId, options: { readonly snapshotFirst: boolean }): Promise<OperationId>;
+}
+
+/** Users' fixed addresses. */
+export interface GatewayDesk {
+  of(rows: readonly WorkspaceRow[]): Promise<ReadonlyMap<WorkspaceId, WorkspaceView['gateway']>>;
+  /** A token for the HTTP address; `revoke` makes every earlier one worthless. */
+  createToken(
+    row: WorkspaceRow,
+    options: { readonly validForMs: number; readonly revoke: boolean },
+  ): Promise<{ readonly token: string; readonly expiresAtMs: number; readonly url: string | null }>;
 }
 
 export interface EventSource {

@@ -17,6 +17,7 @@ import {
   setProviderRef,
 } from '../store/instances.ts';
 import { askRelease, closeRefused, findLedger, markRented, openLedgerRow } from '../store/ledger.ts';
+import { findWorkspace } from '../store/workspaces.ts';
 import { hashToken } from '../workspaces/agent-directory.ts';
 import type { Renter } from './strategy.ts';
 
@@ -80,6 +81,7 @@ export class LedgerRenter implements Renter {
       await openLedgerRow(tx, { instanceId, provider: name, label, priceMicroUsdPerHour, atMs });
       await this.#event(tx, 'machine.requested', instanceId, { offerId: offer.offerId, machineId: offer.machineId });
     });
+    const { http } = (await findWorkspace(db, this.#workspaceId))?.policy.ports ?? {};
     const agentEnvironment = {
       ...this.#parts.agentEnvironment,
       DUMONT_INSTANCE_ID: instanceId,
@@ -88,7 +90,10 @@ export class LedgerRenter implements Renter {
     };
     let outcome: CreateOutcome;
     try {
-      outcome = await provider.create({ offer, label, agentEnvironment }, { signal });
+      outcome = await provider.create(
+        { offer, label, agentEnvironment, ports: http === undefined ? [] : [http] },
+        { signal },
+      );
     } catch (error) {
       // It may or may not exist: ask for its destruction, the sweeper looks for it by label until that is certain.
       await this.release(instanceId, 'the provider gave no clear answer');

@@ -18,5 +18,7 @@ export const EVENT_TYPES = [
   'snapshot.committed',
   'restore.progress',
   'workload.failed',
+  'gateway.moved',
+  'gateway.answered',
 ] as const;
 export type EventType = (typeof EVENT_TYPES)[number];
