@@ -8,6 +8,7 @@ import { failoverCommand } from './commands/failover.ts';
 import { machinesCommand } from './commands/machines.ts';
 import { operationsCommand } from './commands/operations.ts';
 import { snapshotsCommand } from './commands/snapshots.ts';
+import { sshCommand } from './commands/ssh.ts';
 import { workspacesCommand } from './commands/workspaces.ts';
 import { resolveConnection } from './connection.ts';
 import { expandKeyValues } from './key-value.ts';
@@ -34,6 +35,7 @@ export async function runCli(argv: readonly string[], io: CliIo): Promise<number
   for (const group of [
     machinesCommand,
     workspacesCommand,
+    sshCommand,
     snapshotsCommand,
     failoverCommand,
     operationsCommand,

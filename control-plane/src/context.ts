@@ -114,11 +114,11 @@ export async function startControlPlane(options: ControlPlaneOptions): Promise<C
     failoverReport: (failoverId) => buildFailoverReport(db, failoverId, clock.nowMs()),
     injectLoss: (instanceId, kind) => injectLoss({ db, faults: ground.faults }, instanceId, kind),
   };
+  await gateway.start();
   listener.serve(gateway.handle(createApp(services)));
   // Open event streams end before the server waits for its connections.
   stack.use(events);
   await live.wardship.resume();
-  await gateway.start();
   guardian.start();
   runner.start();
   sweeper.start();

@@ -48,7 +48,9 @@ test('a failover keeps both addresses, ends what is open in good order, and is a
   expect(greeting.toString()).toBe(before.providerRef);
   const closed = once(socket, 'close') as Promise<[number, Buffer]>;
   const slow = fetch(`${user.http}slow`, { headers: withToken() });
-  const stream = fetch(`${user.http}stream`, { headers: withToken() }).then((response) => response.text());
+  const stream = expect(
+    fetch(`${user.http}stream`, { headers: withToken() }).then((response) => response.text()),
+  ).rejects.toThrow();
   const events = await fetch(`${user.http}events`, { headers: withToken() });
   const eventText = events.text();
   expect((await ask()).machine).toBe(before.providerRef);
@@ -60,7 +62,7 @@ test('a failover keeps both addresses, ends what is open in good order, and is a
   const interrupted = await slow;
   expect(interrupted.status).toBe(503);
   expect(interrupted.headers.get('retry-after')).toBe('1');
-  await expect(stream).rejects.toThrow();
+  await stream;
   expect(await eventText).toBe(`data: ${before.providerRef}\n\n`);
 
   // Held until there is a machine.
@@ -126,7 +128,7 @@ test('an upload of 64 MiB in chunks arrives whole', async () => {
     headers: withToken(),
     body: ReadableStream.from(chunks()),
     duplex: 'half',
-  } as RequestInit);
+  });
   expect(((await response.json()) as Seen).bytes).toBe(64 * 1024 * 1024);
 });
 

@@ -40,7 +40,7 @@ export function tokenInCookies(header: string | undefined): string | undefined {
 
 /** The token in a path's query, and the path without it; null without one. */
 export function takeTokenFromPath(path: string): { readonly token: string; readonly rest: string } | null {
-  const [before = '', query] = splitOnce(path, '?');
+  const [before, query] = splitOnce(path, '?');
   if (query === undefined) return null;
   const parts = query.split('&');
   const found = parts.find((part) => part.startsWith(`${TOKEN_PARAMETER}=`));

@@ -17,7 +17,7 @@ import { Link } from './link.ts';
 import type { RequestTarget } from './request-target.ts';
 import { readTarget } from './request-target.ts';
 import type { Routes, Target } from './routes.ts';
-import type { Sessions } from './sessions.ts';
+import type { Session, Sessions } from './sessions.ts';
 import { forwardUpgrade, type Upgrading } from './upgrade-forward.ts';
 import { waitingAnswer } from './waiting.ts';
 import { FrameTracker, serviceRestartFrame } from './websocket-frames.ts';
@@ -102,7 +102,7 @@ export class HttpGateway {
       return;
     }
     try {
-      const answer = await this.#forward(request, response, admission, session.serve);
+      const answer = await this.#forward(request, response, admission, session);
       if (answer !== null && !response.headersSent && !response.destroyed) sendAnswer(request, response, answer);
     } finally {
       session.close();
@@ -114,13 +114,13 @@ export class HttpGateway {
     request: IncomingMessage,
     response: ServerResponse,
     { row, target }: Extract<Admission, { kind: 'admitted' }>,
-    serve: (instanceId: Target['instanceId'], end: () => void) => void,
+    session: Session,
   ): Promise<Answer | null> {
     const { routes } = this.#options;
     const to = await routes.target(row.workspaceId, 'http');
     if (to === null) return this.#waiting(row);
     const moved = new AbortController();
-    serve(to.instanceId, () => moved.abort());
+    session.serve(to.instanceId, () => moved.abort());
     const outgoing = this.#outgoing(request, target, to);
     const { kind } = await forwardRequest(request, response, outgoing, { ...this.#options, signal: moved.signal });
     if (kind === 'answered') return null;

@@ -14,13 +14,13 @@ export interface Target {
 export class Routes {
   /** Rings whenever a workspace got or lost its machine. */
   readonly changed = new Bell();
-  readonly #book: EndpointBook;
+  readonly #book: Pick<EndpointBook, 'locate' | 'doubt'>;
   #byId: ReadonlyMap<string, GatewayRow> = new Map();
   #byName: ReadonlyMap<string, GatewayRow> = new Map();
   /** By the name in lower case, which is what host names are; those that collide are missing. */
   #byHostLabel: ReadonlyMap<string, GatewayRow> = new Map();
 
-  constructor(book: EndpointBook) {
+  constructor(book: Pick<EndpointBook, 'locate' | 'doubt'>) {
     this.#book = book;
   }
 

@@ -65,6 +65,6 @@ export class Sessions {
 
   /** Ends everything, for the end of the process. */
   endAll(): void {
-    for (const workspaceId of [...this.#open.keys()]) this.endOthers(workspaceId, null);
+    for (const workspaceId of this.#open.keys()) this.endOthers(workspaceId, null);
   }
 }
