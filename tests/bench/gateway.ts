@@ -88,7 +88,7 @@ async function machine(): Promise<void> {
     await once(server, 'listening');
   }
   const addressOf = (server: typeof tcp) => ({ host: '127.0.0.1', port: (server.address() as AddressInfo).port });
-  parentPort?.postMessage({ tcp: addressOf(tcp), http: addressOf(http) });
+  parentPort?.postMessage({ tcp: addressOf(tcp), http: addressOf(http) }, []);
 }
 
 async function user(ways: readonly Way[]): Promise<void> {
@@ -104,7 +104,7 @@ async function user(ways: readonly Way[]): Promise<void> {
       'request p50 µs': quantile(timesUs, 0.5),
     };
   }
-  parentPort?.postMessage(figures);
+  parentPort?.postMessage(figures, []);
 }
 
 async function greeted({ tcp }: Way): Promise<Socket> {
