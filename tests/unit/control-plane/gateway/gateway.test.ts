@@ -33,7 +33,10 @@ onEachDatabase((database) => {
     const ssh = await world.tcp((machine) => {
       refusals -= 1;
       if (refusals >= 0) machine.destroy();
-      else machine.write('ready\n') && machine.pipe(machine);
+      else {
+        machine.write('ready\n');
+        machine.pipe(machine);
+      }
     });
     await world.promote(workspace.id, await world.machine(workspace.id, { ssh }));
     const { socket, all } = talk(workspace.port);
