@@ -114,7 +114,6 @@ export class Gateway implements AsyncDisposable {
 
   async [Symbol.asyncDispose](): Promise<void> {
     this.#stopped.abort();
-    for (const wait of this.#waits.values()) wait.abort();
     await this.#following;
     await Promise.all(this.#background);
     this.#sessions.endAll();
@@ -179,7 +178,7 @@ export class Gateway implements AsyncDisposable {
       if (!(await this.#recordMove(row, primaryInstanceId))) continue;
       const wait = new AbortController();
       this.#waits.set(workspaceId, wait);
-      const work = this.#recordAnswer(row, primaryInstanceId, wait.signal)
+      const work = this.#recordAnswer(row, primaryInstanceId, AbortSignal.any([wait.signal, this.#stopped.signal]))
         .catch((error: unknown) => {
           this.#options.log.warn({ event: 'gateway.answer', workspaceId, err: error }, 'first answer not recorded');
         })
