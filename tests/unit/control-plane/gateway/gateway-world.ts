@@ -108,13 +108,20 @@ export class GatewayWorld implements AsyncDisposable {
     return id;
   }
 
-  /** Commits: this machine is primary, whoever was before is fenced. */
+  /** Commits: this machine is primary, whoever was before is fenced. Resolves when the gateway has followed. */
   async promote(workspaceId: WorkspaceId, instanceId: InstanceId | null): Promise<void> {
     const { primaryInstanceId } = must(await findWorkspace(this.db, workspaceId), 'it exists');
     if (primaryInstanceId !== null) await fencePrimary(this.db, workspaceId, primaryInstanceId);
     const { epoch } = must(await findWorkspace(this.db, workspaceId), 'it exists');
     if (instanceId !== null) await promotePrimary(this.db, workspaceId, instanceId, epoch);
     this.#changed.ring();
+    if (instanceId === null) return;
+    await eventually('the gateway follows', async () => {
+      const rows = await this.db.query('select target_instance_id from gateways where workspace_id = $1', [
+        workspaceId,
+      ]);
+      return rows[0]?.['target_instance_id'] === instanceId;
+    });
   }
 
   async token(workspaceId: WorkspaceId, validForMs = 60_000): Promise<string> {
