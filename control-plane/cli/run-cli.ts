@@ -9,6 +9,7 @@ import { failoverCommand } from './commands/failover.ts';
 import { machinesCommand } from './commands/machines.ts';
 import { operationsCommand } from './commands/operations.ts';
 import { snapshotsCommand } from './commands/snapshots.ts';
+import { sshCommand } from './commands/ssh.ts';
 import { workspacesCommand } from './commands/workspaces.ts';
 import { resolveConnection } from './connection.ts';
 import { expandKeyValues } from './key-value.ts';
@@ -36,6 +37,7 @@ export async function runCli(argv: readonly string[], io: CliIo): Promise<number
     machinesCommand,
     agentsCommand,
     workspacesCommand,
+    sshCommand,
     snapshotsCommand,
     failoverCommand,
     operationsCommand,

@@ -71,6 +71,20 @@ export const controlEnvironmentSchema = z.object({
     .max(100)
     .default(1)
     .describe('Factor on the boot time of local machines.'),
+  DUMONT_GATEWAY_PORTS: z
+    .string()
+    .regex(/^\d{1,5}-\d{1,5}$/, 'must be two ports, such as 20000-20999')
+    .default('20000-20999')
+    .refine((range) => {
+      const { first, last } = portRange(range);
+      return first >= 1 && first <= last && last <= 65_535;
+    }, 'must be two ports in growing order, from 1 to 65535')
+    .describe('Ports of the SSH addresses, one per workspace, first-last.'),
+  DUMONT_GATEWAY_DOMAIN: z
+    .string()
+    .regex(/^(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.)*[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?$/, 'must be a domain name')
+    .optional()
+    .describe('Serve workspaces as <workspace>.<domain>, besides /w/<workspace>/; *.<domain> must lead here.'),
   DUMONT_HEARTBEAT_MS: envMs(200, 20, 60_000).describe('Time between the heartbeats of an agent, ms.'),
   DUMONT_START_GRACE_MS: envMs(10_000, 500, 600_000).describe(
     'After a start or a promotion nobody is judged before this long without a beat, ms.',
@@ -101,6 +115,11 @@ export interface ControlConfig {
   readonly dataDirectory: string;
   readonly storageName: StorageProviderName;
   readonly local: { readonly enabled: boolean; readonly directory: string; readonly bootScale: number };
+  readonly gateway: {
+    /** Of the SSH addresses, both inclusive. */
+    readonly ports: { readonly first: number; readonly last: number };
+    readonly domain: string | undefined;
+  };
   readonly heartbeatIntervalMs: number;
   readonly startGraceMs: number;
   readonly bootDeadlineMs: number;
@@ -140,6 +159,7 @@ export function readControlConfig(environment: Readonly<Record<string, string | 
       directory: resolve(env.DUMONT_LOCAL_DIR ?? join(dataDirectory, 'machines')),
       bootScale: env.DUMONT_LOCAL_BOOT_SCALE,
     },
+    gateway: { ports: portRange(env.DUMONT_GATEWAY_PORTS), domain: env.DUMONT_GATEWAY_DOMAIN },
     heartbeatIntervalMs: env.DUMONT_HEARTBEAT_MS,
     startGraceMs: env.DUMONT_START_GRACE_MS,
     bootDeadlineMs: env.DUMONT_BOOT_DEADLINE_MS,
@@ -163,6 +183,11 @@ export function readControlConfig(environment: Readonly<Record<string, string | 
       snapshotPassword: env.SNAPSHOT_PASSWORD,
     },
   };
+}
+
+function portRange(text: string): { readonly first: number; readonly last: number } {
+  const [first = 0, last = 0] = text.split('-').map(Number);
+  return { first, last };
 }
 
 function bucketGrant(provider: BucketProviderName, env: Environment): BucketGrant {

@@ -16,6 +16,8 @@ import type { ControlConfig, ControlSecrets } from './config.ts';
 import { MachineCorroborator } from './detect/corroborate.ts';
 import { HeartbeatMonitor } from './detect/heartbeat-monitor.ts';
 import { MachineLocator } from './detect/machine-locator.ts';
+import { GatewayAddresses } from './gateway/addresses.ts';
+import { Gateway } from './gateway/gateway.ts';
 import { createApp } from './http/app.ts';
 import type { ApiServices } from './http/services.ts';
 import { listen } from './http/listen.ts';
@@ -96,9 +98,12 @@ export async function startControlPlane(options: ControlPlaneOptions): Promise<C
   const upgrades = stack.use(buildUpgrades(ground, live));
   const { listener, db, clock, log, config, apiToken, events } = ground;
 
+  const { gateway, addresses } = buildGateway(ground, stack);
   live.hub.attach(listener.server);
+  gateway.attach(listener.server);
   const started = <Result>(result: Result): Result => {
     runner.nudge();
+    gateway.nudge();
     return result;
   };
   const services: ApiServices = {
@@ -107,6 +112,7 @@ export async function startControlPlane(options: ControlPlaneOptions): Promise<C
     log,
     apiToken,
     events,
+    gateway: addresses,
     fleet: live.fleet,
     upgrades,
     version: VERSION,
@@ -127,7 +133,8 @@ export async function startControlPlane(options: ControlPlaneOptions): Promise<C
     signRequests: storageSigner({ db, clock, storage: ground.secrets.storage, plan: ground.secrets.grants }),
     injectLoss: (instanceId, kind) => injectLoss({ db, faults: ground.faults }, instanceId, kind),
   };
-  listener.serve(createApp(services));
+  await gateway.start();
+  listener.serve(gateway.handle(createApp(services)));
   // Open event streams end before the server waits for its connections.
   stack.use(events);
   await live.wardship.resume();
@@ -179,7 +186,7 @@ async function layGround(options: ControlPlaneOptions, stack: AsyncDisposableSta
       storage: bookkeeping.book,
     },
     connectGrants: bookkeeping.connect,
-    /** Rings when a workspace was fenced or a machine was proven gone. */
+    /** Rings when a workspace was fenced or got a primary, or a machine was proven gone. */
     changed: new Bell(),
     onChange: () => events.wake(),
   };
@@ -247,6 +254,16 @@ const INSTALL_SCRIPT = join(import.meta.dirname, '..', '..', 'install', 'install
 function buildUpgrades({ db, clock, log, config, onChange }: Ground, { hub, fleet }: LiveSide): AgentUpgrades {
   const { downloadsDirectory: downloadsDir, agentUpgrade: mode } = config;
   return new AgentUpgrades({ db, hub, fleet, clock, log, downloadsDir, mode, onChange });
+}
+
+/** The users' addresses; open connections end before the server waits for them. */
+function buildGateway(ground: Ground, stack: AsyncDisposableStack) {
+  const { config, url, limits: _operations, ...shared } = ground;
+  const { host, gateway: settings } = config;
+  const publicUrl = config.publicUrl ?? url;
+  const protocol = publicUrl.startsWith('https:') ? 'https' : 'http';
+  const gateway = stack.use(new Gateway({ ...shared, ...settings, host, protocol }));
+  return { gateway, addresses: new GatewayAddresses({ ...shared, publicUrl, domain: settings.domain }) };
 }
 
 /** A destroyed machine is asked about in every busy round; strangers are looked for once in a while. */

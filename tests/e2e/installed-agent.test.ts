@@ -2,6 +2,8 @@ import { createHash } from 'node:crypto';
 import { cp, mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { gzipSync } from 'node:zlib';
+import type { CredentialRecord } from '@dumont/agent/identity/credential-file.ts';
+import { createApiClient, type ApiClient } from '@dumont/shared/api/client.ts';
 import { systemClock } from '@dumont/shared/util/clock.ts';
 import { expect, test } from 'vitest';
 import { builtAgent } from '../world/agent-build.ts';
@@ -22,7 +24,7 @@ const VERSION_FAULTY = '0.9.0';
 interface World {
   readonly machine: SealedHost;
   readonly version: string;
-  call(method: 'GET' | 'POST' | 'DELETE', path: string, body?: unknown): Promise<any>;
+  readonly client: ApiClient;
 }
 
 async function startWorld(stack: AsyncDisposableStack): Promise<World> {
@@ -47,16 +49,22 @@ async function startWorld(stack: AsyncDisposableStack): Promise<World> {
   };
   const server = { command, ready: 'control-plane.ready', shared: { '/mnt/objects': 'data/objects' } };
   const machine = stack.use(await startSealedHost({ serve, server }));
-  const call: World['call'] = async (method, path, body) => {
-    const data = body === undefined ? '' : `-H 'Content-Type: application/json' -d '${JSON.stringify(body)}'`;
-    const url = `http://127.0.0.1:8766/api/v1${path}`;
-    return JSON.parse(
-      await machine.ok(
-        `curl -sS --fail-with-body -X ${method} -H 'Authorization: Bearer ${API_TOKEN}' ${data} '${url}'`,
-      ),
+  const client = createApiClient({ baseUrl: 'http://127.0.0.1:8766', token: API_TOKEN, fetch: fetchInside(machine) });
+  return { machine, version: agent.version, client };
+}
+
+/** The host's network is its own: requests are made inside it. */
+function fetchInside(machine: SealedHost): typeof globalThis.fetch {
+  return async (input, init) => {
+    const request = new Request(input, init);
+    const headers = [...request.headers].map(([name, value]) => `-H '${name}: ${value}'`);
+    const body = request.body === null ? '' : `-d '${await request.text()}'`;
+    const said = await machine.ok(
+      `curl -sS -X ${request.method} ${headers.join(' ')} ${body} -w '\\n%{http_code}' '${request.url}'`,
     );
+    const end = said.lastIndexOf('\n');
+    return new Response(said.slice(0, end), { status: Number(said.slice(end + 1)) });
   };
-  return { machine, version: agent.version, call };
 }
 
 /** A version that says the right things until it is to run. */
@@ -88,9 +96,9 @@ esac
 }
 
 /** Adds a machine and runs the very command that the control plane answers. */
-async function install({ machine, version, call }: World) {
+async function install({ machine, version, client }: World) {
   const policy = { snapshotIntervalMs: 1_000, workload: { command: WORKLOAD } };
-  const added = await call('POST', '/machines', { workspace: 'lab', policy });
+  const added = await client.call('addMachine', { body: { workspace: 'lab', policy } });
   const env = { DUMONT_FILE_STORE_MOUNT: '/mnt/objects', SNAPSHOT_PASSWORD: PASSWORD };
   await machine.ok('mkdir /workspace && echo precious >/workspace/notes.txt');
   const command = added.installCommand.replace('sh -s --', `sh -s -- --version ${version}`);
@@ -98,6 +106,11 @@ async function install({ machine, version, call }: World) {
   expect(said).toContain(`dumont-agent ${version} is installed.`);
   await eventually('the workload runs', async () => (await machine.run('test -s /mnt/workload.pids')).exitCode === 0);
   return added;
+}
+
+async function eventTypes(client: ApiClient): Promise<readonly string[]> {
+  const { items } = await client.call('listEvents', { query: { limit: 500 } });
+  return items.map(({ type }) => type);
 }
 
 async function agentPid(machine: SealedHost): Promise<string> {
@@ -123,11 +136,14 @@ sealed(
   async () => {
     await using stack = new AsyncDisposableStack();
     const world = await startWorld(stack);
-    const { machine, call } = world;
+    const { machine, client } = world;
     const before = await machine.tree();
     const { enrolToken } = await install(world);
     const [pids, first] = [await workloadPids(machine), await agentPid(machine)];
-    await eventually('it has a snapshot', async () => (await call('GET', '/snapshots?workspace=lab')).items.length > 0);
+    await eventually(
+      'it has a snapshot',
+      async () => (await client.call('listSnapshots', { query: { workspace: 'lab' } })).items.length > 0,
+    );
 
     const begunMs = systemClock.monotonicMs();
     await machine.ok(`kill -9 ${first}`);
@@ -135,7 +151,7 @@ sealed(
     expect(systemClock.monotonicMs() - begunMs).toBeLessThan(3_000);
     expect(await agentPid(machine)).not.toBe(first);
 
-    expect((await call('GET', '/failovers')).items).toEqual([]);
+    expect((await client.call('listFailovers')).items).toEqual([]);
     expect(await workloadPids(machine)).toEqual(pids);
     await machine.ok(`kill -0 ${pids[0]}`);
 
@@ -148,8 +164,7 @@ sealed(
       },
     });
     expect(theft.exitCode).not.toBe(0);
-    const events = await call('GET', '/events/history');
-    expect(events.items.map(({ type }: { readonly type: string }) => type)).toContain('enrolment.refused');
+    expect(await eventTypes(client)).toContain('enrolment.refused');
 
     await expectNoSecrets(machine, [enrolToken, API_TOKEN, PASSWORD]);
     const doctor = await machine.run('dumont-agent doctor --json');
@@ -165,13 +180,13 @@ sealed(
 
 /** The agent's and the workload's: what others on the machine may read, and what `ps` shows. */
 async function expectNoSecrets(machine: SealedHost, known: readonly string[]): Promise<void> {
-  const record = JSON.parse(await machine.ok('cat /var/lib/dumont-agent/credential.json'));
+  const { credential } = JSON.parse(await machine.ok('cat /var/lib/dumont-agent/credential.json')) as CredentialRecord;
   const lines = await machine.ok(`for f in /proc/[0-9]*/cmdline; do tr '\\0' ' ' <$f; echo; done 2>/dev/null`);
   const readable = await machine.ok(
     `find /etc /opt /var /root /tmp /workspace -xdev -type f -perm /044 ! -name dumont-agent -exec cat {} + 2>/dev/null`,
   );
   const log = await agentLog(machine);
-  for (const secret of [...known, record.credential]) {
+  for (const secret of [...known, credential]) {
     expect(lines).not.toContain(secret);
     expect(readable).not.toContain(secret);
     expect(log).not.toContain(secret);
@@ -181,28 +196,31 @@ async function expectNoSecrets(machine: SealedHost, known: readonly string[]): P
 sealed('an upgrade and the way back from a broken one leave the workload alone', { timeout: 300_000 }, async () => {
   await using stack = new AsyncDisposableStack();
   const world = await startWorld(stack);
-  const { machine, version, call } = world;
+  const { machine, version, client } = world;
   const { instanceId } = await install(world);
   const pids = await workloadPids(machine);
-  const agentOf = async () => (await call('GET', '/agents')).items[0];
+  const agentOf = async () => (await client.call('listAgents')).items[0];
   await eventually('nothing moves the workspace', async () => (await agentOf())?.connected === true);
 
   // A suffix ranks before the version itself: it takes force.
   await call('POST', '/agents/upgrade', { instanceId, version: `${version}-newer`, force: true });
-  await eventually('the new version runs', async () => (await agentOf()).version === `${version}-newer`, 60_000);
+  await eventually('the new version runs', async () => (await agentOf())?.version === `${version}-newer`, 60_000);
   expect(await machine.ok('dumont-agent --version')).toBe(`dumont-agent ${version}-newer\n`);
   const pauseMs = await longestPauseMs(machine);
   process.stdout.write(`from the last word of the old version to the welcome of the new: ${pauseMs} ms\n`);
 
-  await call('POST', '/agents/upgrade', { instanceId, version: VERSION_FAULTY, force: true });
-  const types = async () => (await call('GET', '/events/history')).items.map(({ type }: { type: string }) => type);
-  await eventually('the broken one was given up', async () => (await types()).includes('agent.upgrade-failed'), 90_000);
-  await eventually('the good one is back', async () => (await agentOf()).version === `${version}-newer`, 30_000);
+  await client.call('upgradeAgents', { body: { instanceId, version: VERSION_FAULTY, force: true } });
+  await eventually(
+    'the broken one was given up',
+    async () => (await eventTypes(client)).includes('agent.upgrade-failed'),
+    90_000,
+  );
+  await eventually('the good one is back', async () => (await agentOf())?.version === `${version}-newer`, 30_000);
   expect(await machine.ok(`${SUPERVISOR} status`)).toContain(`${version}-newer`);
 
   expect(await workloadPids(machine)).toEqual(pids);
   await machine.ok(`kill -0 ${pids[0]}`);
-  expect((await call('GET', '/failovers')).items).toEqual([]);
+  expect((await client.call('listFailovers')).items).toEqual([]);
 });
 
 /** From an agent's last log line to the next one's welcome, by the log's own clock. */

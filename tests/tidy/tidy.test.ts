@@ -73,8 +73,9 @@ const IGNORANT_OF: Readonly<Record<string, readonly string[]>> = {
   provisioning: ['hub', 'detect', 'operations', 'http', 'live', 'demo'],
   workspaces: ['detect', 'operations', 'provisioning', 'providers', 'http', 'live', 'demo'],
   operations: ['http', 'live', 'demo'],
-  http: ['operations', 'provisioning', 'providers', 'detect', 'hub', 'demo'],
-  live: ['operations', 'provisioning', 'providers', 'detect', 'hub', 'demo'],
+  gateway: ['hub', 'detect', 'operations', 'provisioning', 'workspaces', 'http', 'live', 'demo'],
+  http: ['gateway', 'operations', 'provisioning', 'providers', 'detect', 'hub', 'demo'],
+  live: ['gateway', 'operations', 'provisioning', 'providers', 'detect', 'hub', 'demo'],
 };
 
 test('packages import only what is below them', () => {

@@ -61,7 +61,16 @@ export class MemoryProvider implements Provider {
 
   /** Puts a machine into the account, ours or a stranger's. */
   place(ref: string, label: string): void {
-    this.machines.set(ref, { ref, label, status: 'running', rawStatus: 'up', statusMessage: null, probe: null });
+    this.machines.set(ref, {
+      ref,
+      label,
+      status: 'running',
+      rawStatus: 'up',
+      statusMessage: null,
+      probe: null,
+      ssh: null,
+      ports: new Map(),
+    });
   }
 
   async show(ref: string, _options?: CallOptions): Promise<ProviderMachine | null> {

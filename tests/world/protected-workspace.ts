@@ -40,6 +40,9 @@ const TREE: Readonly<Record<string, TreeNode>> = {
   outputs: { kind: 'dir' },
 };
 
+/** A policy, and files besides the usual ones, by path. */
+type WorkspaceOrder = WorkspacePolicyInput & { readonly files?: Readonly<Record<string, string>> };
+
 /** A small workspace with a small workload on the machines of a site; asked about and moved through the API alone. */
 export class ProtectedWorkspace {
   readonly site: Site;
@@ -54,7 +57,7 @@ export class ProtectedWorkspace {
   }
 
   /** Resolves when the workload runs on the first machine. */
-  static async provision(site: Site, name: string, policy: WorkspacePolicyInput = {}): Promise<ProtectedWorkspace> {
+  static async provision(site: Site, name: string, policy: WorkspaceOrder = {}): Promise<ProtectedWorkspace> {
     const workspace = await ProtectedWorkspace.order(site, name, policy);
     const { state, error } = await workspace.operation(workspace.provisionId);
     if (state !== 'completed') throw new Error(`provision ended ${state}: ${error}`);
@@ -62,10 +65,14 @@ export class ProtectedWorkspace {
   }
 
   /** The same without waiting for a machine. */
-  static async order(site: Site, name: string, policy: WorkspacePolicyInput = {}): Promise<ProtectedWorkspace> {
+  static async order(site: Site, name: string, order: WorkspaceOrder = {}): Promise<ProtectedWorkspace> {
+    const { files = {}, ...policy } = order;
     const root = join(site.folder, `staging-${name}`);
     await mkdir(root);
-    await makeTree(root, TREE);
+    const more = Object.entries(files).map(
+      ([path, text]) => [path, { kind: 'file', content: Buffer.from(text) }] as const,
+    );
+    await makeTree(root, { ...TREE, ...Object.fromEntries(more) });
     const workspaceId = newId('workspace');
     const store = new FileStore(join(site.storePath, workspacePrefix(workspaceId)));
     const parts = { store, root, workspaceId, writerId: 'staging', clock: systemClock, toolVersion: 'test' };

@@ -29,6 +29,7 @@ export class Site implements AsyncDisposable {
   readonly provider: LocalProvider;
   readonly faults: LocalFaults;
   readonly client: ApiClient;
+  readonly #gatewayPorts: string;
   readonly #remove: () => PromiseLike<void>;
 
   private constructor(folder: AsyncDisposable & { readonly path: string }, port: number) {
@@ -44,6 +45,8 @@ export class Site implements AsyncDisposable {
       log: createLogger('site', 'silent'),
     });
     this.client = createApiClient({ baseUrl: `http://127.0.0.1:${port}`, token: TOKEN });
+    const first = randomInt(30_000, 32_700);
+    this.#gatewayPorts = `${first}-${first + 40}`;
     this.#remove = () => folder[Symbol.asyncDispose]();
   }
 
@@ -74,6 +77,7 @@ export class Site implements AsyncDisposable {
       DUMONT_CONNECTION_FILE: this.connectionFile,
       DUMONT_LOCAL_BOOT_SCALE: '0.05',
       DUMONT_START_GRACE_MS: '1500',
+      DUMONT_GATEWAY_PORTS: this.#gatewayPorts,
       ...extra,
     };
   }
@@ -147,7 +151,7 @@ async function describeProcess(pid: number): Promise<MachineProcess | null> {
 /** Below the range the system hands out by itself, so that nobody takes it while a control plane is down. */
 async function freePort(): Promise<number> {
   for (;;) {
-    const port = randomInt(20_000, 30_000);
+    const port = randomInt(21_000, 30_000);
     const server = createServer();
     try {
       server.listen(port, '127.0.0.1');

@@ -38,6 +38,7 @@ function columns(cli: Cli): readonly Column<WorkspaceView>[] {
       title: 'PRIMARY',
       cell: (item) => (item.primaryInstanceId === null ? NONE : formatId(item.primaryInstanceId, cli.isLive)),
     },
+    { title: 'SSH', cell: (item) => sshOf(item) ?? NONE, dropOrder: 4 },
     { title: 'EPOCH', cell: (item) => String(item.epoch), align: 'right', dropOrder: 2 },
     {
       title: 'LAST SNAPSHOT',
@@ -67,6 +68,8 @@ async function showWorkspace(cli: Cli, idOrName: string): Promise<void> {
   cli.print(
     renderFacts(cli, [
       ['primary', [workspace.primaryInstanceId ?? NONE, `epoch ${workspace.epoch}`]],
+      ['ssh', sshFacts(workspace)],
+      ['http', workspace.gateway.http === null ? [] : [workspace.gateway.http, openTo(policy.ports)]],
       ['moved by', workspace.operationId === null ? [] : [workspace.operationId]],
       [
         'snapshot',
@@ -79,6 +82,20 @@ async function showWorkspace(cli: Cli, idOrName: string): Promise<void> {
       ['created', [formatAge(workspace.createdAtMs, nowMs)]],
     ]),
   );
+}
+
+/** `host:port`; undefined without an address. */
+function sshOf({ gateway: { ssh } }: WorkspaceView): string | undefined {
+  return ssh === null ? undefined : `${ssh.host}:${ssh.port}`;
+}
+
+function sshFacts(workspace: WorkspaceView): readonly string[] {
+  const address = sshOf(workspace);
+  return address === undefined ? [] : [address, `dumont ssh ${workspace.name}`];
+}
+
+function openTo(ports: WorkspaceView['policy']['ports']): string {
+  return ports.public ? 'open to everybody' : 'with a token';
 }
 
 function offerParts(offers: WorkspaceView['policy']['offers']): readonly string[] {

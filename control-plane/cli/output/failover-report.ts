@@ -56,6 +56,7 @@ function factsOf(cli: View, report: FailoverReport): readonly Fact[] {
     ['snapshot', snapshot === null ? [] : snapshotParts(cli, snapshot)],
     ['restore', restore === null ? [] : restoreParts(restore)],
     ['workload', workloadParts(report)],
+    ['gateway', gatewayParts(report)],
     ['epoch', report.epoch === null ? [] : [String(report.epoch)]],
   ];
 }
@@ -104,6 +105,10 @@ function workloadParts(report: FailoverReport): readonly string[] {
     );
   }
   return parts;
+}
+
+function gatewayParts({ gatewayMs }: FailoverReport): readonly string[] {
+  return gatewayMs === null ? [] : [`answered from the new machine ${formatDuration(gatewayMs)} after the commit`];
 }
 
 /** Tenths of a second up to a minute: the figure people compare failovers by. */

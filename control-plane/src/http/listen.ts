@@ -18,7 +18,7 @@ export async function listen(options: { readonly host: string; readonly port: nu
   let handler: RequestListener = (_request, response) => {
     response.writeHead(503, { 'Retry-After': '1', 'Content-Type': 'text/plain' }).end('starting\n');
   };
-  const server = createServer((request, response) => handler(request, response));
+  const server = createServer(TIMEOUTS, (request, response) => handler(request, response));
   await new Promise<void>((resolve, reject) => {
     server.once('error', (error) => reject(listenFailure(error, options)));
     server.listen(options.port, options.host, resolve);
@@ -32,6 +32,12 @@ export async function listen(options: { readonly host: string; readonly port: nu
     [Symbol.asyncDispose]: () => closeServer(server),
   };
 }
+
+/**
+ * Who sends a request's headers drop by drop is cut off. Its body may take as long as it takes: users upload data sets
+ * through the gateway.
+ */
+const TIMEOUTS = { headersTimeout: 15_000, requestTimeout: 0, connectionsCheckingInterval: 5_000 };
 
 async function closeServer(server: Server): Promise<void> {
   if (!server.listening) return;

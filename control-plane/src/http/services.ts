@@ -1,6 +1,6 @@
 import type { AddMachineBody, LossKind, ProvisionBody } from '@dumont/shared/api/endpoints.ts';
 import type { FailoverReport } from '@dumont/shared/api/failover-report.ts';
-import type { EventView, InstanceView } from '@dumont/shared/api/views.ts';
+import type { EventView, InstanceView, WorkspaceView } from '@dumont/shared/api/views.ts';
 import type { InstanceId, OperationId, WorkspaceId } from '@dumont/shared/model/ids.ts';
 import type { Heartbeat } from '@dumont/shared/protocol/heartbeat.ts';
 import type { SignAnswer, StoreRequest } from '@dumont/shared/protocol/signed-request.ts';
@@ -11,6 +11,7 @@ import type { Database } from '../store/database.ts';
 import type { SnapshotRow } from '../store/snapshots.ts';
 import type { AgentUpgrades } from '../upgrades/agent-upgrades.ts';
 import type { DownloadOptions } from './downloads.ts';
+import type { WorkspaceRow } from '../store/workspaces.ts';
 
 /** What the routes need of the control plane; `context.ts` builds it. */
 export interface ApiServices {
@@ -29,6 +30,7 @@ export interface ApiServices {
   /** Under which machines reach this control plane; absent: the URL of each request. */
   readonly publicUrl: string | undefined;
   readonly downloads: Omit<DownloadOptions, 'publicUrl'>;
+  readonly gateway: GatewayDesk;
   /** Takes and commits a snapshot of the workspace's primary; null when nothing changed. @throws CONFLICT without a connected primary */
   takeSnapshot(workspaceId: WorkspaceId, options: { readonly signal: AbortSignal }): Promise<SnapshotRow | null>;
   /** @throws NOT_FOUND */
@@ -66,6 +68,16 @@ export interface OperationStarter {
   failover(workspaceId: WorkspaceId, reason: string): Promise<OperationId>;
   /** Destroys a machine, after a last snapshot when it is primary and `snapshotFirst`. @throws CONFLICT when it is already being released or its workspace is being moved */
   release(instanceId: InstanceId, options: { readonly snapshotFirst: boolean }): Promise<OperationId>;
+}
+
+/** Users' fixed addresses. */
+export interface GatewayDesk {
+  of(rows: readonly WorkspaceRow[]): Promise<ReadonlyMap<WorkspaceId, WorkspaceView['gateway']>>;
+  /** A token for the HTTP address; `revoke` makes every earlier one worthless. */
+  createToken(
+    row: WorkspaceRow,
+    options: { readonly validForMs: number; readonly revoke: boolean },
+  ): Promise<{ readonly token: string; readonly expiresAtMs: number; readonly url: string | null }>;
 }
 
 export interface EventSource {

@@ -20,7 +20,11 @@ import type { FleetView } from './services.ts';
 
 export function workspaceView(
   row: WorkspaceRow,
-  facts: { readonly headCommittedAtMs: number | null; readonly movedBy: OperationId | null },
+  facts: {
+    readonly headCommittedAtMs: number | null;
+    readonly movedBy: OperationId | null;
+    readonly gateway: WorkspaceView['gateway'];
+  },
 ): WorkspaceView {
   return {
     workspaceId: row.id,
@@ -31,6 +35,7 @@ export function workspaceView(
     headSnapshotId: row.headSnapshotId,
     headCommittedAtMs: facts.headCommittedAtMs,
     operationId: facts.movedBy,
+    gateway: facts.gateway,
     policy: row.policy,
     createdAtMs: row.createdAtMs,
   };

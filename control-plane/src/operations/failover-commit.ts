@@ -52,7 +52,9 @@ async function promote(
   }
   const promoted = await parts.db.transaction((tx) => promotePrimary(tx, workspace.id, replacement, workspace.epoch));
   if (promoted === undefined) return { event: 'attemptFailed', data, detail: { error: 'the epoch moved on' } };
-  return committed(parts, promoted, replacement, data);
+  // Users are pointed at it from this moment on, whatever the rest of the step takes.
+  parts.changed.ring();
+  return committed(parts, promoted, replacement, { ...data, committedAtMs: parts.clock.nowMs() });
 }
 
 async function committed(

@@ -2,9 +2,11 @@ import type { FailoverReport } from '@dumont/shared/api/failover-report.ts';
 import type { StepView } from '@dumont/shared/api/views.ts';
 import type { FailoverState } from '@dumont/shared/model/failover.ts';
 import { FAILOVER_STATES, isFailoverOver } from '@dumont/shared/model/failover.ts';
+import type { WorkspaceId } from '@dumont/shared/model/ids.ts';
 import { costMicroUsd } from '@dumont/shared/model/money.ts';
 import { DumontError } from '@dumont/shared/util/errors.ts';
 import type { Queryable } from '../store/database.ts';
+import { gatewayAnsweredAt } from '../store/gateways.ts';
 import type { InstanceRow } from '../store/instances.ts';
 import { findInstance, listByOperation } from '../store/instances.ts';
 import { findLedger } from '../store/ledger.ts';
@@ -45,6 +47,7 @@ export async function buildFailoverReport(db: Queryable, failoverId: string, now
     detectMs: round(data.detectMs),
     phases: phasesOf(steps, data),
     totalMs: switchedAtMs === undefined || switchedAtMs === null ? null : switchedAtMs - data.silenceBeganAtMs,
+    gatewayMs: await gatewayMsOf(db, operation.workspaceId, data),
     rpoMs: state === 'averted' ? 0 : snapshot === undefined ? null : rpoOf(data, snapshot.record.startedAtMs),
     epoch: data.epoch,
     from: from === undefined ? null : machineOf(from),
@@ -61,6 +64,17 @@ export async function buildFailoverReport(db: Queryable, failoverId: string, now
     // What failed on the way of a failover that came through is told by its steps.
     error: state === 'completed' ? data.workloadError : operation.error,
   };
+}
+
+/** Commit → first answer through the gateway; null while there is none. */
+async function gatewayMsOf(
+  db: Queryable,
+  workspaceId: WorkspaceId,
+  { epoch, committedAtMs }: FailoverData,
+): Promise<number | null> {
+  if (epoch === null || committedAtMs === null) return null;
+  const answeredAtMs = await gatewayAnsweredAt(db, workspaceId, epoch);
+  return answeredAtMs === undefined ? null : Math.max(0, answeredAtMs - committedAtMs);
 }
 
 /** Without a machine nothing was being written; one that said all was saved lost nothing, however old its snapshot. */

@@ -33,6 +33,8 @@ export const failoverDataSchema = moveDataSchema.extend({
   detectMs: z.number(),
   /** Epoch of the replacement, once it was promoted. */
   epoch: z.int().nullable().default(null),
+  /** When the replacement was made primary, wall ms. */
+  committedAtMs: z.int().nullable().default(null),
   /** The last snapshot of an orderly hand-over was taken. */
   handedOver: z.boolean().default(false),
   /** When the old primary, its workload stopped, had everything in snapshots; null when it never said so. */

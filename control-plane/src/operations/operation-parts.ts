@@ -43,7 +43,7 @@ export interface OperationParts {
   readonly strategies: Readonly<Record<StrategyName, Strategy>>;
   readonly wardship: Pick<Wardship, 'watch' | 'unwatch' | 'inform' | 'isAlive'>;
   readonly limits: OperationLimits;
-  /** Rings when a workspace was fenced or a machine was proven gone. */
+  /** Rings when a workspace was fenced or got a primary, or a machine was proven gone. */
   readonly changed: Bell;
   renterFor(owner: {
     readonly workspaceId: WorkspaceId;

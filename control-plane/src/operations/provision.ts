@@ -58,6 +58,7 @@ async function promoteStep(parts: OperationParts, { data, workspaceId, operation
     return promotePrimary(tx, workspaceId, instanceId, firstEpoch);
   });
   if (promoted === undefined) return { event: 'attemptFailed', data, detail: { error: 'the epoch moved on' } };
+  parts.changed.ring();
   parts.wardship.watch(instanceId, promoted.policy.detectMode);
   await parts.wardship.inform(instanceId);
   return { event: 'promoted', data, detail: { instanceId, epoch: promoted.epoch } };

@@ -14,6 +14,12 @@ export type ProviderRef = string;
  */
 export type MachineStatus = 'pending' | 'running' | 'stopped' | 'interrupted' | 'failed' | 'unreachable';
 
+/** Where a TCP port of a machine is reached from outside. */
+export interface MachineAddress {
+  readonly host: string;
+  readonly port: number;
+}
+
 export interface ProviderMachine {
   readonly ref: ProviderRef;
   /** What we named it at creation; the handle by which strangers are found. */
@@ -23,7 +29,11 @@ export interface ProviderMachine {
   readonly rawStatus: string | null;
   readonly statusMessage: string | null;
   /** Where a TCP connection is answered with a banner while the machine lives; null until known. */
-  readonly probe: { readonly host: string; readonly port: number } | null;
+  readonly probe: MachineAddress | null;
+  /** Where its SSH server is reached; null until known, and where it has none. */
+  readonly ssh: MachineAddress | null;
+  /** Where the ports asked for at its creation are reached, by the number the workload listens on; none until known. */
+  readonly ports: ReadonlyMap<number, MachineAddress>;
 }
 
 export interface CreateRequest {
@@ -32,6 +42,8 @@ export interface CreateRequest {
   readonly label: string;
   /** What the machine starts with: the agent's environment (control plane URL, one-time enrolment token). */
   readonly agentEnvironment: Readonly<Record<string, string>>;
+  /** TCP ports of the workload to open besides SSH; absent: none. */
+  readonly ports?: readonly number[];
 }
 
 /** Refusals are ordinary outcomes of a market; only an unclear result is thrown. */

@@ -18,6 +18,7 @@ import {
 } from '../store/instances.ts';
 import { askRelease, closeRefused, findLedger, markRented, openLedgerRow } from '../store/ledger.ts';
 import { issueEnrolToken } from '../workspaces/enrolment.ts';
+import { findWorkspace } from '../store/workspaces.ts';
 import type { Renter } from './strategy.ts';
 
 /** How often a booting machine's status is asked for: providers bill requests to a rate limit, agents speak up themselves. */
@@ -81,10 +82,14 @@ export class LedgerRenter implements Renter {
       await this.#event(tx, 'machine.requested', instanceId, { offerId: offer.offerId, machineId: offer.machineId });
       return issueEnrolToken(tx, instanceId, { atMs, expiresAtMs: atMs + this.#parts.enrolTokenMs });
     });
+    const { http } = (await findWorkspace(db, this.#workspaceId))?.policy.ports ?? {};
     const agentEnvironment = { ...this.#parts.agentEnvironment, DUMONT_ENROL_TOKEN: enrolToken };
     let outcome: CreateOutcome;
     try {
-      outcome = await provider.create({ offer, label, agentEnvironment }, { signal });
+      outcome = await provider.create(
+        { offer, label, agentEnvironment, ports: http === undefined ? [] : [http] },
+        { signal },
+      );
     } catch (error) {
       // It may or may not exist: ask for its destruction, the sweeper looks for it by label until that is certain.
       await this.release(instanceId, 'the provider gave no clear answer');

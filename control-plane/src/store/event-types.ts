@@ -28,5 +28,7 @@ export const EVENT_TYPES = [
   'agent.upgrade-failed',
   'storage.grant-failed',
   'storage.grant-recovered',
+  'gateway.moved',
+  'gateway.answered',
 ] as const;
 export type EventType = (typeof EVENT_TYPES)[number];

@@ -111,6 +111,12 @@ export async function listByOperation(db: Queryable, operationId: OperationId): 
   return rows.map(toInstance);
 }
 
+/** Machines whose agent is up, of every workspace. */
+export async function listReadyIds(db: Queryable): Promise<readonly InstanceId[]> {
+  const rows = await db.query("select id from instances where state = 'ready'");
+  return rows.map((row) => text(row, 'id') as InstanceId);
+}
+
 /** Newest first, strictly before the cursor row. */
 export async function listInstances(
   db: Queryable,

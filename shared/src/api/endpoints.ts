@@ -26,6 +26,9 @@ const page = {
   cursor: z.string().max(200).optional(),
 };
 const pageOf = <Item extends z.ZodType>(item: Item) => z.object({ items: z.array(item), next: z.string().nullable() });
+const DEFAULT_GATEWAY_TOKEN_MS = 30 * 24 * 3_600_000;
+/** A leaked token should not open a workspace for ever. */
+const MAX_GATEWAY_TOKEN_MS = 366 * 24 * 3_600_000;
 const accepted = z.object({ operationId: z.string(), workspaceId: z.string() });
 
 /** 1–63 characters: letters, digits, `-`, `_` and `.`, starting with a letter or digit; also what a CLI user types. */
@@ -181,6 +184,24 @@ export const ENDPOINTS = {
     query: nothing,
     body: nothing,
     response: workspaceViewSchema,
+  },
+  createGatewayToken: {
+    method: 'POST',
+    path: '/workspaces/:workspace/gateway-token',
+    summary: "A token for the workspace's HTTP address; revoke=true makes all earlier ones worthless.",
+    auth: true,
+    successStatus: 201,
+    query: nothing,
+    body: z.strictObject({
+      validForMs: z.int().min(1_000).max(MAX_GATEWAY_TOKEN_MS).default(DEFAULT_GATEWAY_TOKEN_MS),
+      revoke: z.boolean().default(false),
+    }),
+    response: z.object({
+      token: z.string(),
+      expiresAtMs: wallMsSchema,
+      /** Opens the workspace in a browser and leaves the token there as a cookie; null without an HTTP port. */
+      url: z.string().nullable(),
+    }),
   },
   listInstances: {
     method: 'GET',

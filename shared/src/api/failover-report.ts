@@ -45,6 +45,8 @@ export const failoverReportSchema = z.object({
   }),
   /** Silence begins → users are switched to the running replacement; null until then. */
   totalMs: z.number().nullable(),
+  /** Replacement committed → the gateway had an answer from it; null until then, and where nothing answers. */
+  gatewayMs: z.number().nullable(),
   /**
    * Age of the restored state when the silence began: what was written in this window is lost. 0 when nothing is: there
    * was no machine, it handed over in good order, or it serves on. Null without a snapshot.

@@ -19,6 +19,12 @@ export const workspaceViewSchema = z.object({
   headCommittedAtMs: wallMsSchema.nullable(),
   /** The unfinished operation that moves this workspace, if any. */
   operationId: z.string().nullable(),
+  /** Where users reach the workspace, whichever machine serves it; each null where there is no such address. */
+  gateway: z.object({
+    ssh: z.object({ host: z.string(), port: z.int() }).nullable(),
+    /** Ends in `/`; HTTP and WebSocket. */
+    http: z.string().nullable(),
+  }),
   policy: workspacePolicySchema,
   createdAtMs: wallMsSchema,
 });

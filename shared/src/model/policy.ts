@@ -32,6 +32,14 @@ export const offerPolicySchema = z.strictObject({
 });
 export type OfferPolicy = z.infer<typeof offerPolicySchema>;
 
+/** What of the workload is reached from outside, through the gateway. */
+export const workspacePortsSchema = z.strictObject({
+  http: z.int().min(1).max(65_535).optional().describe('Port on which the workload serves HTTP and WebSocket.'),
+  public: z.boolean().default(false).describe('Let everybody in to the HTTP address, without a gateway token.'),
+});
+
+export type WorkspacePorts = z.infer<typeof workspacePortsSchema>;
+
 export const workspacePolicySchema = z.strictObject({
   strategy: strategySchema.default('race'),
   raceWidth: z.int().min(1).max(5).default(3).describe('Machines rented at once by the race strategy.'),
@@ -44,6 +52,7 @@ export const workspacePolicySchema = z.strictObject({
     .describe('Time between snapshots while dirty, ms.'),
   offers: offerPolicySchema.prefault({}),
   workload: workloadSchema.optional(),
+  ports: workspacePortsSchema.prefault({}),
 });
 export type WorkspacePolicy = z.infer<typeof workspacePolicySchema>;
 /** As a caller writes it: every defaulted field may be left out. */

@@ -10,16 +10,21 @@ import { workspaceView } from '../views.ts';
 
 export function workspaceHandlers(
   services: ApiServices,
-): Pick<Handlers, 'provision' | 'listWorkspaces' | 'getWorkspace'> {
-  const { db, operations } = services;
+): Pick<Handlers, 'provision' | 'listWorkspaces' | 'getWorkspace' | 'createGatewayToken'> {
+  const { db, operations, gateway } = services;
 
   async function view(rows: readonly WorkspaceRow[]): Promise<WorkspaceView[]> {
     const ids = rows.map((row) => row.id);
-    const [headTimes, movers] = await Promise.all([headTimesOf(db, ids), moversOf(db, ids)]);
+    const [headTimes, movers, addresses] = await Promise.all([
+      headTimesOf(db, ids),
+      moversOf(db, ids),
+      gateway.of(rows),
+    ]);
     return rows.map((row) =>
       workspaceView(row, {
         headCommittedAtMs: headTimes.get(row.id) ?? null,
         movedBy: movers.get(row.id) ?? null,
+        gateway: addresses.get(row.id) ?? { ssh: null, http: null },
       }),
     );
   }
@@ -40,5 +45,7 @@ export function workspaceHandlers(
       const [only] = await view([row]);
       return only as WorkspaceView;
     },
+    createGatewayToken: async ({ params, body }) =>
+      gateway.createToken(await requireWorkspace(db, params.workspace), body),
   };
 }

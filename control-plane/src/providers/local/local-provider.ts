@@ -10,7 +10,14 @@ import type { Clock } from '@dumont/shared/util/clock.ts';
 import { DumontError, systemErrorCode, toDumontError } from '@dumont/shared/util/errors.ts';
 import type { Random } from '@dumont/shared/util/random.ts';
 import type { Offer } from '@dumont/shared/model/offer.ts';
-import type { CreateOutcome, CreateRequest, Provider, ProviderMachine, ProviderRef } from '../provider.ts';
+import type {
+  CreateOutcome,
+  CreateRequest,
+  MachineAddress,
+  Provider,
+  ProviderMachine,
+  ProviderRef,
+} from '../provider.ts';
 import { namesIn, processesOf, takeOrderFault, vanishedOfferIds } from './local-faults.ts';
 import {
   discard,
@@ -156,6 +163,7 @@ export class LocalProvider implements Provider {
       boots: fault === null,
       agentCommand: [...agentCommand],
       agentEnvironment: { ...request.agentEnvironment },
+      ports: [...(request.ports ?? [])],
     };
     await this.#place(record, paths);
     return this.#start(record, paths);
@@ -235,12 +243,13 @@ export class LocalProvider implements Provider {
       nowMs: this.#options.clock.nowMs(),
       offlineAfterMs: this.#options.offlineAfterMs ?? OFFLINE_AFTER_MS,
     });
-    const probePort = status?.probePort ?? null;
     return {
       ref,
       label: record.label,
       ...report,
-      probe: probePort === null ? null : { host: '127.0.0.1', port: probePort },
+      probe: loopback(status?.probePort ?? null),
+      ssh: loopback(status?.sshPort ?? null),
+      ports: new Map((status?.ports ?? []).map(([inner, port]) => [inner, { host: '127.0.0.1', port }])),
     };
   }
 
@@ -263,6 +272,10 @@ export class LocalProvider implements Provider {
       throw toDumontError(error, 'PROVIDER', doing);
     }
   }
+}
+
+function loopback(port: number | null): MachineAddress | null {
+  return port === null ? null : { host: '127.0.0.1', port };
 }
 
 /** Starts the machine's leader in a session of its own, so that nothing that happens to this process reaches it. */

@@ -55,6 +55,8 @@ const recordSchema = z.object({
   boots: z.boolean(),
   agentCommand: z.array(z.string()).min(1),
   agentEnvironment: z.record(z.string(), z.string()),
+  /** Ports of the workload that the machine's network opens to the outside. */
+  ports: z.array(z.int()).default([]),
 });
 /** What was ordered; written once, before the machine is visible. */
 export type MachineRecord = z.infer<typeof recordSchema>;
@@ -63,10 +65,15 @@ const leaderSchema = z.object({ pid: z.int().positive(), startedAt: z.string() }
 const statusSchema = z.object({
   phase: z.enum(['loading', 'running']),
   probePort: z.int().nullable(),
+  /** Where the machine's SSH server is reached. */
+  sshPort: z.int().nullable().default(null),
+  /** Outer ports by inner ones: `[inner, outer]`. */
+  ports: z.array(z.tuple([z.int(), z.int()])).default([]),
   network: z.enum(['up', 'cut']),
 });
 /** The host process's own account of the machine, replaced atomically. */
 export type HostStatus = z.infer<typeof statusSchema>;
+type HostStatusInput = z.input<typeof statusSchema>;
 
 const markSchema = z.object({ sinceMs: z.number() });
 
@@ -125,7 +132,7 @@ export function readStatus(paths: MachinePaths): Promise<HostStatus | null> {
 }
 
 /** Replaces the account in one step. */
-export async function writeStatus(paths: MachinePaths, status: HostStatus): Promise<void> {
+export async function writeStatus(paths: MachinePaths, status: HostStatusInput): Promise<void> {
   await writeJson(paths.status, status);
 }
 

@@ -25,6 +25,9 @@ const UNKNOWN_SHARE = 0.2;
 /** Folder changes arrive as events; this is for what they miss, and for the size of the logs. */
 const PATROL_MS = 500;
 
+/** Where a local machine's SSH server listens, if its user starts one: 22 needs privileges. */
+const LOCAL_SSH_PORT = 2222;
+
 /** Past this a log starts over: machines of a demo run for days. */
 const MAX_LOG_BYTES = 16 * 1024 * 1024;
 
@@ -84,7 +87,8 @@ class MachineHost {
 
     const control = controlAddress(record.agentEnvironment);
     const cut = (await readMark(this.#paths, 'cut')) !== null;
-    const network = await MachineNetwork.open(control, { cut });
+    const inbound = { host: machineHost(record.ref), ports: [LOCAL_SSH_PORT, ...record.ports] };
+    const network = await MachineNetwork.open(control, { cut, inbound });
     this.#network = network;
     await this.#applyNetwork(network, record);
     await superviseAgent(
@@ -145,6 +149,8 @@ class MachineHost {
     await writeStatus(this.#paths, {
       phase: 'running',
       probePort: network.probePort,
+      sshPort: network.inboundPorts.get(LOCAL_SSH_PORT) ?? null,
+      ports: record.ports.map((port) => [port, network.inboundPorts.get(port) ?? 0]),
       network: network.isCut ? 'cut' : 'up',
     });
   }
@@ -158,10 +164,22 @@ class MachineHost {
       [MACHINE_REF_VARIABLE]: record.ref,
       DUMONT_WORKSPACE_DIR: this.#paths.workspace,
       DUMONT_STATE_DIR: this.#paths.state,
+      DUMONT_MACHINE_HOST: machineHost(record.ref),
       ...(storePath === undefined ? {} : { DUMONT_FILE_STORE_MOUNT: this.#paths.mount }),
       ...(controlUrl === undefined ? {} : { DUMONT_CONTROL_URL: throughUplink(controlUrl, uplinkPort) }),
     };
   }
+}
+
+/**
+ * The loopback address that is this machine's own, so that two machines may listen on the same port: workloads bind to
+ * DUMONT_MACHINE_HOST. Drawn from the reference: 8 million addresses, of which a fleet uses a few. Only Linux answers on
+ * all of 127/8; elsewhere machines share one address, and a port serves one machine at a time.
+ */
+function machineHost(ref: string): string {
+  if (process.platform !== 'linux') return '127.0.0.1';
+  const bits = Number.parseInt(ref.slice(-6), 16);
+  return `127.${128 + ((bits >> 16) & 127)}.${(bits >> 8) & 255}.${1 + ((bits & 255) % 254)}`;
 }
 
 function controlAddress(environment: Readonly<Record<string, string>>): ControlAddress | null {

@@ -21,33 +21,50 @@ export interface ControlAddress {
   readonly port: number;
 }
 
+/** What the machine offers to the outside: each inner port of its own address is reached at a random outer one. */
+export interface Inbound {
+  /** The loopback address that is the machine's own. */
+  readonly host: string;
+  readonly ports: readonly number[];
+}
+
 /**
  * The network of one machine: a probe port that answers with a banner, and the uplink, a relay on the loopback through
- * which the agent reaches the control plane. While cut, both fall silent as a real network does: connections that stand
+ * which the agent reaches the control plane. Ports opened to the outside are relays of the same kind, the other way round.
+ * While cut, all fall silent as a real network does: connections that stand
  * stay open and carry nothing, new ones are accepted and never answered. Healing delivers what was held back.
  */
 export class MachineNetwork implements AsyncDisposable {
   readonly #probe: Server;
   readonly #uplink: Server;
   readonly #control: ControlAddress | null;
+  /** By inner port. */
+  readonly #inbound: ReadonlyMap<number, Server>;
   readonly #links = new Set<Link>();
   /** Connections accepted while cut; each waits for its treatment by {@link heal}. */
   readonly #waiting = new Map<Socket, () => void>();
   #cut: boolean;
 
-  private constructor(control: ControlAddress | null, cut: boolean) {
+  private constructor(control: ControlAddress | null, options: { readonly cut: boolean; readonly inbound?: Inbound }) {
     this.#control = control;
-    this.#cut = cut;
+    this.#cut = options.cut;
+    const { host, ports } = options.inbound ?? { host: '', ports: [] };
+    this.#inbound = new Map(ports.map((port) => [port, this.#relayTo({ host, port })]));
     this.#probe = createServer((socket) => this.#accept(socket, () => greet(socket)));
-    this.#uplink = createServer({ allowHalfOpen: true }, (socket) => this.#accept(socket, () => this.#relay(socket)));
+    this.#uplink = createServer({ allowHalfOpen: true }, (socket) =>
+      this.#accept(socket, () => this.#relay(socket, this.#control)),
+    );
     this.#probe.maxConnections = MAX_CONNECTIONS;
     this.#uplink.maxConnections = MAX_CONNECTIONS;
   }
 
-  /** Listens on two free loopback ports. Without a control plane the uplink hangs up on everyone. */
-  static async open(control: ControlAddress | null, options: { readonly cut: boolean }): Promise<MachineNetwork> {
-    const network = new MachineNetwork(control, options.cut);
-    for (const server of [network.#probe, network.#uplink]) {
+  /** Listens on free loopback ports. Without a control plane the uplink hangs up on everyone. */
+  static async open(
+    control: ControlAddress | null,
+    options: { readonly cut: boolean; readonly inbound?: Inbound },
+  ): Promise<MachineNetwork> {
+    const network = new MachineNetwork(control, options);
+    for (const server of network.#servers) {
       server.listen(0, '127.0.0.1');
       await once(server, 'listening');
     }
@@ -55,11 +72,16 @@ export class MachineNetwork implements AsyncDisposable {
   }
 
   get probePort(): number {
-    return (this.#probe.address() as AddressInfo).port;
+    return portOf(this.#probe);
   }
 
   get uplinkPort(): number {
-    return (this.#uplink.address() as AddressInfo).port;
+    return portOf(this.#uplink);
+  }
+
+  /** Outer ports by inner ones. */
+  get inboundPorts(): ReadonlyMap<number, number> {
+    return new Map([...this.#inbound].map(([inner, server]) => [inner, portOf(server)]));
   }
 
   get isCut(): boolean {
@@ -85,7 +107,19 @@ export class MachineNetwork implements AsyncDisposable {
     for (const link of this.#links) link.destroy();
     for (const socket of this.#waiting.keys()) socket.destroy();
     this.#waiting.clear();
-    await Promise.all([this.#probe, this.#uplink].map(closeServer));
+    await Promise.all(this.#servers.map(closeServer));
+  }
+
+  get #servers(): readonly Server[] {
+    return [this.#probe, this.#uplink, ...this.#inbound.values()];
+  }
+
+  #relayTo(target: ControlAddress): Server {
+    const server = createServer({ allowHalfOpen: true }, (socket) =>
+      this.#accept(socket, () => this.#relay(socket, target)),
+    );
+    server.maxConnections = MAX_CONNECTIONS;
+    return server;
   }
 
   #accept(socket: Socket, treat: () => void): void {
@@ -102,14 +136,12 @@ export class MachineNetwork implements AsyncDisposable {
     socket.once('close', () => this.#waiting.delete(socket));
   }
 
-  #relay(agentSide: Socket): void {
-    if (this.#control === null) {
-      agentSide.destroy();
+  #relay(caller: Socket, target: ControlAddress | null): void {
+    if (target === null) {
+      caller.destroy();
       return;
     }
-    const link = new Link(agentSide, connect({ ...this.#control, allowHalfOpen: true }), () =>
-      this.#links.delete(link),
-    );
+    const link = new Link(caller, connect({ ...target, allowHalfOpen: true }), () => this.#links.delete(link));
     this.#links.add(link);
   }
 }
@@ -120,10 +152,10 @@ class Link {
   #held = false;
   #endedWhileHeld = false;
 
-  constructor(agentSide: Socket, controlSide: Socket, onClosed: () => void) {
-    this.#sides = [agentSide, controlSide];
-    this.#forward(agentSide, controlSide);
-    this.#forward(controlSide, agentSide);
+  constructor(callerSide: Socket, targetSide: Socket, onClosed: () => void) {
+    this.#sides = [callerSide, targetSide];
+    this.#forward(callerSide, targetSide);
+    this.#forward(targetSide, callerSide);
     let open = this.#sides.length;
     for (const side of this.#sides) {
       side.on('error', ignore);
@@ -169,6 +201,10 @@ class Link {
     if (this.#held) this.#endedWhileHeld = true;
     else this.destroy();
   }
+}
+
+function portOf(server: Server): number {
+  return (server.address() as AddressInfo).port;
 }
 
 function greet(socket: Socket): void {

@@ -45,7 +45,16 @@ export class OwnProvider implements Provider {
   /** `running` for one that is held: no evidence of anything. */
   async show(ref: ProviderRef): Promise<ProviderMachine | null> {
     if (!(await this.#isHeld(ref))) return null;
-    return { ref, label: ref, status: 'running', rawStatus: null, statusMessage: null, probe: null };
+    return {
+      ref,
+      label: ref,
+      status: 'running',
+      rawStatus: null,
+      statusMessage: null,
+      probe: null,
+      ssh: null,
+      ports: new Map(),
+    };
   }
 
   /** None: every machine of this kind is in the books, so there are no strangers to find. */

@@ -43,6 +43,21 @@ test('machines are a table for people, whole ids where a program reads', async (
   expect(stdout).not.toContain('\u001B');
 });
 
+test('the address for ssh is told, and the command for it printed as a shell reads it', async () => {
+  const unaddressed = await dumont(['ssh', 'demo'], connected);
+  expect(unaddressed).toMatchObject({ exitCode: 1, stdout: '' });
+  expect(unaddressed.stderr).toContain('has no SSH address');
+  await world.db.query(
+    `insert into gateways (workspace_id, port, secret) select id, 20007, 's' from workspaces where name = 'demo'`,
+  );
+  const printed = await dumont(['ssh', 'demo', '--user', 'me', '--print', '--', '-v', "echo it's"], connected);
+  const words = `ssh -p 20007 -o HostKeyAlias=dumont-demo me@dumont.test -v 'echo it'\\''s'`;
+  expect(printed).toMatchObject({ exitCode: 0, stdout: `${words}\n` });
+  expect((await dumont(['workspaces', 'show', 'demo'], connected)).stdout).toContain(
+    'dumont.test:20007 · dumont ssh demo',
+  );
+});
+
 test.each([
   [['machines', 'list', '--all'], 'array'],
   [['machines', 'ledger', 'all=true'], 'array'],

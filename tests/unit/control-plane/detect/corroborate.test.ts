@@ -14,7 +14,16 @@ import { closedPort, newInstance, tcpServer } from './monitor-world.ts';
 const instance = newInstance();
 
 function machine(status: MachineStatus): ProviderMachine {
-  return { ref: '1', label: 'one', status, rawStatus: status, statusMessage: null, probe: null };
+  return {
+    ref: '1',
+    label: 'one',
+    status,
+    rawStatus: status,
+    statusMessage: null,
+    probe: null,
+    ssh: null,
+    ports: new Map(),
+  };
 }
 
 async function corroborate(location: MachineLocation | null | Error, timeoutMs = 250) {

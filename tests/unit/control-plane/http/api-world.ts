@@ -4,6 +4,7 @@ import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { GatewayAddresses } from '@dumont/control-plane/gateway/addresses.ts';
 import { createApp } from '@dumont/control-plane/http/app.ts';
 import type { ApiServices } from '@dumont/control-plane/http/services.ts';
 import { EventFeed } from '@dumont/control-plane/live/event-feed.ts';
@@ -101,6 +102,7 @@ function testServices(parts: {
     version: '0.0.0-test',
     apiToken: token,
     events: feed,
+    gateway: new GatewayAddresses({ db, clock, publicUrl: 'http://dumont.test:8766', domain: undefined }),
     fleet: {
       get connectedCount() {
         return fleet.size;

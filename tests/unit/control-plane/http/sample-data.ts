@@ -152,6 +152,7 @@ export function sampleReport(failoverId: string, changes: Partial<FailoverReport
       releaseMs: 812,
     },
     totalMs: 4_176,
+    gatewayMs: 240,
     rpoMs: 812,
     epoch: 2,
     from: { ...machine, instanceId: 'in_aaaaaaaaaaaaaaaaaaaa', machineId: 'm-12' },

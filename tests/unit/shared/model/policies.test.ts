@@ -18,6 +18,7 @@ const anyOffer = fc.record({
 
 test('the defaults of a policy are those the product promises', () => {
   expect(workspacePolicySchema.parse({})).toEqual({
+    ports: { public: false },
     strategy: 'race',
     raceWidth: 3,
     detectMode: 'fast',

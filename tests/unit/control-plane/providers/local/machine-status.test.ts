@@ -5,7 +5,7 @@ const RUNNING: MachineFacts = {
   createdAtMs: 0,
   marks: { destroyed: null, killed: null, frozen: null, cut: null },
   host: 'alive',
-  status: { phase: 'running', probePort: 4_000, network: 'up' },
+  status: { phase: 'running', probePort: 4_000, sshPort: null, ports: [], network: 'up' },
   nowMs: 100_000,
   offlineAfterMs: 60_000,
 };
