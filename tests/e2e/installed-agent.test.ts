@@ -203,7 +203,7 @@ sealed('an upgrade and the way back from a broken one leave the workload alone',
   await eventually('nothing moves the workspace', async () => (await agentOf())?.connected === true);
 
   // A suffix ranks before the version itself: it takes force.
-  await call('POST', '/agents/upgrade', { instanceId, version: `${version}-newer`, force: true });
+  await client.call('upgradeAgents', { body: { instanceId, version: `${version}-newer`, force: true } });
   await eventually('the new version runs', async () => (await agentOf())?.version === `${version}-newer`, 60_000);
   expect(await machine.ok('dumont-agent --version')).toBe(`dumont-agent ${version}-newer\n`);
   const pauseMs = await longestPauseMs(machine);

@@ -39,7 +39,7 @@ async function learnDrawn(site: Site, secrets: Secrets): Promise<void> {
     const content = tryParseJson(await readFile(path, 'utf8').catch(() => '')) as Record<string, unknown> | undefined;
     const values = Object.entries({ ...content, ...(content?.['agentEnvironment'] as object | undefined) });
     for (const [name, value] of values) {
-      if (typeof value === 'string' && /token|credential/i.test(name))
+      if (typeof value === 'string' && /(?:token|credential)$/i.test(name))
         secrets.set(`${name} ${value.slice(0, 4)}…`, value);
     }
   }
