@@ -74,8 +74,8 @@ export class LargeFile implements Disposable {
   }
 
   #add(chunk: ReadChunk, messages: (ToStandby | Buffer)[]): void {
-    const { tree, coder, staged, size } = this.#options;
-    if (this.#stage === null || chunk.offset < this.#end) this.#beginPass(messages, size);
+    const { tree, coder, staged } = this.#options;
+    if (this.#stage === null || chunk.offset < this.#end) this.#beginPass(messages);
     const stage = must(this.#stage, 'a pass has a stage');
     const { chunkId, offset, length } = chunk;
     this.#end = offset + length;
@@ -91,14 +91,14 @@ export class LargeFile implements Disposable {
     staged.add(chunkId);
   }
 
-  #beginPass(messages: (ToStandby | Buffer)[], size: number): void {
+  #beginPass(messages: (ToStandby | Buffer)[]): void {
     const { nextStage } = this.#options;
     const before = this.#stage;
     this.#flushCopies(messages);
     this.#stage = nextStage();
     this.#end = 0;
     this.doneBytes = 0;
-    messages.push({ kind: 'stage', stage: this.#stage, size });
+    messages.push({ kind: 'stage', stage: this.#stage });
     this.#previous.push(...(before === null ? [] : [before]));
   }
 

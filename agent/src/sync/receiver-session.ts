@@ -160,7 +160,7 @@ export class ReceiverSession {
         this.#tell({ kind: 'rescanned' });
         return;
       case 'stage':
-        folder.openStage(message.stage, message.size);
+        folder.openStage(message.stage);
         return;
       case 'copy':
         folder.copy(message.stage, message.chunks);

@@ -9,26 +9,20 @@ import { readRangeOf } from './file-content.ts';
 export class Stage {
   readonly temporary: string;
   readonly #file: number;
-  readonly #size: number;
   readonly #chunks: [string, number][] = [];
   readonly #offsets = new Map<string, number>();
   readonly #holes: [number, number][] = [];
   #end = 0;
 
-  /** @param size of the file; what is not written of it is a hole */
-  constructor(root: string, name: string, size: number) {
+  constructor(root: string, name: string) {
     this.temporary = `${root}/${TEMP_FILE_PREFIX}${name}`;
-    this.#size = size;
     rmSync(this.temporary, { force: true });
     this.#file = openSync(this.temporary, constants.O_RDWR | constants.O_CREAT | constants.O_EXCL, 0o600);
-    ftruncateSync(this.#file, size);
   }
 
-  /** @param bytes of the chunk, checked. @throws {DumontError} PROTOCOL unless chunks come in order and fit */
+  /** @param bytes of the chunk, checked. @throws {DumontError} PROTOCOL unless chunks come in order */
   write(chunkId: string, bytes: Uint8Array, offset: number): void {
-    if (offset < this.#end || offset + bytes.length > this.#size) {
-      throw new DumontError('PROTOCOL', `a chunk at ${offset} does not fit into what is staged`);
-    }
+    if (offset < this.#end) throw new DumontError('PROTOCOL', `a chunk at ${offset} overlaps what is staged`);
     if (offset > this.#end) this.#holes.push([this.#end, offset - this.#end]);
     writeAt(this.#file, bytes, offset);
     this.#chunks.push([chunkId, bytes.length]);
@@ -46,11 +40,12 @@ export class Stage {
     return this.#offsets.keys();
   }
 
-  /** What it holds. @throws {DumontError} PROTOCOL when a part is missing that is no hole */
-  content(size: number, holes: SyncContent['holes']): SyncContent {
+  /** Gives it its length. @returns what it holds. @throws {DumontError} PROTOCOL when a part is missing that is no hole */
+  finish(size: number, holes: SyncContent['holes']): SyncContent {
     const found = [...this.#holes];
-    if (this.#end < this.#size) found.push([this.#end, this.#size - this.#end]);
-    if (size !== this.#size || JSON.stringify(found) !== JSON.stringify(holes)) {
+    if (this.#end < size) found.push([this.#end, size - this.#end]);
+    ftruncateSync(this.#file, Math.max(size, this.#end));
+    if (size < this.#end || JSON.stringify(found) !== JSON.stringify(holes)) {
       throw new DumontError('PROTOCOL', 'a staged file is not complete');
     }
     return { size, chunks: this.#chunks, holes };

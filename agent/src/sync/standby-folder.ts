@@ -76,12 +76,12 @@ export class StandbyFolder implements Disposable {
     }
   }
 
-  openStage(id: number, size: number): void {
+  openStage(id: number): void {
     if (this.#stages.size >= MAX_STAGES || this.#stages.has(id)) {
       throw new DumontError('PROTOCOL', `stage ${id} is one too many`);
     }
     this.#nextTemporary += 1;
-    this.#stages.set(id, new Stage(this.#root, `stage-${this.#nextTemporary}`, size));
+    this.#stages.set(id, new Stage(this.#root, `stage-${this.#nextTemporary}`));
   }
 
   stage(id: number): Stage {
@@ -174,7 +174,7 @@ export class StandbyFolder implements Disposable {
         return undefined;
       case 'staged': {
         const stage = this.stage(op.stage);
-        const content = stage.content(op.size, op.holes);
+        const content = stage.finish(op.size, op.holes);
         this.#setMetadata(stage.file, stage.temporary, op);
         renameSync(stage.temporary, path);
         this.freeStages([op.stage]);

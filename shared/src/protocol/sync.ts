@@ -137,7 +137,7 @@ const toStandbySchema = z.discriminatedUnion('kind', [
   }),
   /** Look at every file anew: what is known of the folder did not lead to two equal trees. */
   z.object({ kind: z.literal('rescan') }),
-  z.object({ kind: z.literal('stage'), stage: stageSchema, size: countSchema }),
+  z.object({ kind: z.literal('stage'), stage: stageSchema }),
   z.object({
     kind: z.literal('copy'),
     stage: stageSchema,
