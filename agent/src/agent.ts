@@ -73,7 +73,15 @@ export async function runAgent(parts: AgentParts, signal: AbortSignal): Promise<
   });
   const cancelPulse = clock.every(PULSE_MS, () => {
     const gpuUtilPct = gpus.utilPct();
-    board.write({ epoch: listener.epochNow, gpuUtilPct, unsavedMs: duty.unsavedMs(), workload: duty.workloadState });
+    const behind = duty.standbyBehind();
+    board.write({
+      epoch: listener.epochNow,
+      gpuUtilPct,
+      unsavedMs: duty.unsavedMs(),
+      workload: duty.workloadState,
+      standbyBehindBytes: behind?.pendingBytes,
+      standbyBehindMs: behind?.pendingMs,
+    });
   });
   try {
     const end = await Promise.race([link.ended, untilAborted(signal)]);
@@ -179,8 +187,8 @@ async function leave(end: LinkEnd, duty: Duty, log: Logger): Promise<void> {
 
 function dutyOf(parts: AgentParts, stateFile: StateFile, link: ControlLink): Duty {
   const { config, openEngine, clock, random, log } = parts;
-  if (config.role === 'standby') return new StandbyDuty();
   const { workspaceDir, stateDir, workloadEnvironment } = config;
+  if (config.role === 'standby') return new StandbyDuty({ workspaceDir, stateDir, clock, log });
   return new GpuDuty({
     workspaceDir,
     stateDir,

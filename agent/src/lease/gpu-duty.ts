@@ -10,6 +10,7 @@ import type { Clock } from '@dumont/shared/util/clock.ts';
 import { DumontError, toDumontError } from '@dumont/shared/util/errors.ts';
 import type { Random } from '@dumont/shared/util/random.ts';
 import type { ControlLink } from '../link/control-link.ts';
+import { SyncSender, type SyncState } from '../sync/sync-sender.ts';
 import { runHook } from '../workload/hook.ts';
 import { Workload } from '../workload/workload.ts';
 import { WorkspaceWatcher } from '../workspace/watch.ts';
@@ -59,6 +60,8 @@ export class GpuDuty implements Duty {
   #publisherKey = '';
   /** What was unsaved when publishing ended; it stays unsaved. */
   #abandonedSinceMs: number | null = null;
+  #sync: SyncSender | null = null;
+  #syncKey = '';
   #isRestoring = false;
   #cancelRetry = () => {};
 
@@ -135,6 +138,10 @@ export class GpuDuty implements Duty {
     return sinceMs === null ? 0 : this.#options.clock.monotonicMs() - sinceMs;
   }
 
+  standbyBehind(): SyncState | null {
+    return this.#sync?.state ?? null;
+  }
+
   async lastWords(withinMs: number): Promise<void> {
     const publisher = this.#publisher;
     if (publisher === null || publisher.isStopped) return;
@@ -208,6 +215,28 @@ export class GpuDuty implements Duty {
       await this.#resumeWorkload(assignment.workload);
     }
     await this.#publishAs(assignment, await this.#engineFor(assignment));
+    await this.#syncAs(assignment);
+  }
+
+  /** Sends to the standby that the assignment names; the watcher is there once publishing has begun. */
+  async #syncAs({ sync, workspaceId }: Assignment): Promise<void> {
+    const key = sync?.role === 'send' ? JSON.stringify({ sync, workspaceId }) : '';
+    if (key === this.#syncKey) return;
+    await this.#endSync();
+    const watcher = this.#watcher;
+    if (sync?.role !== 'send' || watcher === null) return;
+    const { workspaceDir: root, clock, random, log } = this.#options;
+    const { url, token, epoch } = sync;
+    const changes = watcher.follow(() => this.#sync?.nudge());
+    this.#sync = new SyncSender({ root, url, key: { workspaceId, epoch, token }, changes, clock, random, log });
+    this.#sync.start();
+    this.#syncKey = key;
+  }
+
+  async #endSync(): Promise<void> {
+    this.#syncKey = '';
+    await this.#sync?.[Symbol.asyncDispose]();
+    this.#sync = null;
   }
 
   async #publishAs(assignment: Assignment, engine: WorkspaceEngine): Promise<void> {
@@ -325,12 +354,14 @@ export class GpuDuty implements Duty {
 
   #stopPublishing(): void {
     void this.#publisher?.stop(new DumontError('STALE_EPOCH', 'a higher epoch holds the lease'));
+    this.#sync?.stop();
   }
 
   async #endPublishing(reason: DumontError): Promise<void> {
     await this.#publisher?.stop(reason);
     this.#abandonedSinceMs = this.#publisher?.unsavedSinceMs ?? this.#abandonedSinceMs;
     this.#publisher = null;
+    await this.#endSync();
     await this.#watcher?.[Symbol.asyncDispose]();
     this.#watcher = null;
   }

@@ -1,3 +1,4 @@
+import { readdirSync } from 'node:fs';
 import type { SyncContent, SyncMeta } from '@dumont/shared/protocol/sync.ts';
 import { MAX_SYNC_FILE_CHUNKS } from '@dumont/shared/protocol/sync.ts';
 import type { Clock } from '@dumont/shared/util/clock.ts';
@@ -20,9 +21,14 @@ export type Look =
   | { readonly kind: 'gone' }
   /** A folder that was not known: what it holds is to be looked at. */
   | { readonly kind: 'new-folder' }
+  /** Something was added to or removed from the folder. */
+  | { readonly kind: 'changed-folder' }
   | { readonly kind: 'large'; readonly size: number }
   /** It changes faster than it can be read, or its beginning was not read: to be looked at again soon. */
   | { readonly kind: 'again' };
+
+/** Every name of a folder up to this size is looked at when it changed, some 2 ms. */
+const SMALL_FOLDER_NAMES = 256;
 
 const DONE: Look = { kind: 'done' };
 
@@ -89,6 +95,25 @@ export class ChangePlanner {
     return !before.state.settled || !sameFileState(before.state, found);
   }
 
+  /**
+   * Paths of a folder that the watcher may have passed over: names that are on one side only, and in small folders whatever
+   * may differ.
+   */
+  unseenIn(folder: string): readonly string[] {
+    const prefix = folder === '' ? '' : `${folder}/`;
+    const known = new Set(this.#tree.childrenOf(folder));
+    const unseen: string[] = [];
+    const names = readNames(`${this.#root}/${folder}`);
+    for (const name of names) {
+      const path = prefix + name;
+      const isKnown = known.delete(path);
+      if (isKnown && names.length > SMALL_FOLDER_NAMES) continue;
+      const found = this.#find(path);
+      if (found !== null && this.mayDiffer(found)) unseen.push(path);
+    }
+    return [...unseen, ...known];
+  }
+
   /** The entry of a large file that was read, if it still lies there. */
   describe(path: string): { readonly meta: SyncMeta; readonly found: ScannedEntry } | null {
     const found = this.#find(path);
@@ -132,7 +157,8 @@ export class ChangePlanner {
     if (before === undefined || !sameMeta(before.entry.meta, meta)) batch.add({ op: 'dir', path, meta });
     const isOther = before?.state != null && before.state.ino !== found.ino;
     this.#remember(path, { ...stateOf(found), settled: true });
-    return before === undefined || isOther ? { kind: 'new-folder' } : DONE;
+    if (before === undefined || isOther) return { kind: 'new-folder' };
+    return before.state?.mtimeNs === found.mtimeNs ? DONE : { kind: 'changed-folder' };
   }
 
   #lookAtLink(found: ScannedEntry, batch: OutgoingBatch): Look {
@@ -251,4 +277,13 @@ function stateOf({ size, mtimeNs, ctimeNs, ino, dev }: ScannedEntry) {
 
 function isSubset(some: readonly string[], all: readonly string[]): boolean {
   return some.every((one) => all.includes(one));
+}
+
+/** None when it is gone. */
+function readNames(folder: string): readonly string[] {
+  try {
+    return readdirSync(folder);
+  } catch {
+    return [];
+  }
 }

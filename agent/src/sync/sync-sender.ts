@@ -57,6 +57,12 @@ export interface SyncSenderOptions {
   readonly log: Logger;
 }
 
+/** Paths that are dealt with together. */
+interface Round {
+  readonly looked: ReadonlySet<string>;
+  readonly sinceMs: number;
+}
+
 /**
  * The primary's end of continuous sync: makes the standby's folder equal to this one and keeps it so, through any number of
  * cuts, until it is disposed or refused because its epoch is over.
@@ -122,9 +128,14 @@ export class SyncSender implements AsyncDisposable {
     };
   }
 
-  async [Symbol.asyncDispose](): Promise<void> {
+  /** Sends nothing from here on; disposing waits for what runs. Idempotent. */
+  stop(): void {
     this.#stopping.abort(new DumontError('ABORTED', 'sync was stopped'));
     this.#bell.ring();
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.stop();
     await this.#running;
     this.#options.changes[Symbol.dispose]();
   }
@@ -286,6 +297,7 @@ export class SyncSender implements AsyncDisposable {
     let batch = this.#newBatch(sinceMs);
     // When the session ends midway, what was in no batch that went out is looked at by the next.
     const unsent = new Set(paths);
+    const looked = new Set(paths);
     const flush = async (looked: readonly string[]) => {
       const full = batch;
       batch = this.#newBatch(sinceMs);
@@ -298,9 +310,11 @@ export class SyncSender implements AsyncDisposable {
         if (look.kind === 'gone') gone.push(path);
         if (look.kind === 'large') this.#queue.addLarge(path, look.size, sinceMs);
         if (look.kind === 'again') this.#lookLater(path, sinceMs);
+        if (look.kind === 'changed-folder') this.#queueUnseen(path, planner, { looked, sinceMs });
         if (look.kind === 'new-folder') await this.#queueBelow(path, planner, sinceMs);
         if (batch.isFull) await flush(paths.slice(0, index + 1));
       }
+      if (paths.some((path) => !path.includes('/'))) this.#queueUnseen('', planner, { looked, sinceMs });
       for (const path of gone) {
         planner.remove(path, batch);
         if (batch.isFull) await flush([]);
@@ -332,6 +346,16 @@ export class SyncSender implements AsyncDisposable {
     const dueMs = this.#options.clock.monotonicMs() + (isLarge ? VERIFY_MS : AGAIN_MS);
     // What only has to be verified is on the standby as far as anybody can tell.
     this.#later.set(path, { dueMs, sinceMs: isLarge ? Infinity : sinceMs });
+  }
+
+  /** What the watcher did not tell of: an inotify watch does not follow a name from a file to a folder. */
+  #queueUnseen(folder: string, planner: ChangePlanner, round: Round): void {
+    for (const path of planner.unseenIn(folder)) {
+      const isKnown = this.#queue.isLarge(path) || this.#later.has(path) || this.#large?.file.path === path;
+      if (isKnown || round.looked.has(path)) continue;
+      this.#queue.addUrgent(path, round.sinceMs);
+      this.#options.changes.watch(path);
+    }
   }
 
   async #queueBelow(folder: string, planner: ChangePlanner, sinceMs: number): Promise<void> {

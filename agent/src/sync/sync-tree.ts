@@ -55,7 +55,7 @@ export class SyncTree {
       return;
     }
     if (before !== undefined) this.#forget(path, before);
-    else this.#childrenOf(parentOf(path)).add(path);
+    else this.#ensureChildrenOf(parentOf(path)).add(path);
     this.#nodes.set(path, node);
     this.#toggle(path, node.entry);
     if (node.entry.type === 'file') {
@@ -78,6 +78,11 @@ export class SyncTree {
     siblings?.delete(path);
     if (siblings?.size === 0) this.#children.delete(parent);
     this.onChange(path, before);
+  }
+
+  /** Paths right below one; '' for the root. */
+  childrenOf(path: string): Iterable<string> {
+    return this.#children.get(path) ?? [];
   }
 
   /** All paths below one, folders before what they hold. */
@@ -139,7 +144,7 @@ export class SyncTree {
     return [...this.#nodes.keys()].filter((path) => wanted.has(bucketOf(path)));
   }
 
-  #childrenOf(folder: string): Set<string> {
+  #ensureChildrenOf(folder: string): Set<string> {
     const known = this.#children.get(folder);
     if (known !== undefined) return known;
     const made = new Set<string>();

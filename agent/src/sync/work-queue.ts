@@ -45,6 +45,10 @@ export class WorkQueue {
     this.#urgent.set(path, Math.min(sinceMs, this.#urgent.get(path) ?? Infinity));
   }
 
+  isLarge(path: string): boolean {
+    return this.#large.has(path);
+  }
+
   addLarge(path: string, size: number, sinceMs: number): void {
     this.#large.set(path, { size, sinceMs: Math.min(sinceMs, this.#large.get(path)?.sinceMs ?? Infinity) });
   }

@@ -1,4 +1,4 @@
-import { relative } from 'node:path';
+import { join, relative } from 'node:path';
 import type { Logger } from '@dumont/shared/node/logger.ts';
 import type { Clock } from '@dumont/shared/util/clock.ts';
 import { systemErrorCode } from '@dumont/shared/util/errors.ts';
@@ -39,6 +39,8 @@ export interface DirtyFollower extends Disposable {
   readonly sinceMonotonicMs: number | null;
   /** Empties its own set; null when clean. */
   take(): DirtyMark | null;
+  /** Watches a folder that was found without a word from the watcher, as after a file gave way to a folder of its name. */
+  watch(path: string): void;
 }
 
 /**
@@ -129,6 +131,7 @@ export class WorkspaceWatcher implements AsyncDisposable {
         return dirty.sinceMonotonicMs;
       },
       take: () => dirty.take(),
+      watch: (path) => this.#watcher?.add(join(this.#options.root, path)),
       [Symbol.dispose]: () => this.#followers.delete(follower),
     };
   }

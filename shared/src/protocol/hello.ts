@@ -5,6 +5,7 @@ import { workloadSchema } from '../model/policy.ts';
 import { epochSchema, instanceIdSchema, workspaceIdSchema } from './primitives.ts';
 import { snapshotRefSchema } from './snapshot-record.ts';
 import { storageGrantSchema } from './storage-grant.ts';
+import { syncAssignmentSchema } from './sync.ts';
 
 /** First message of an agent on a fresh socket. */
 export const helloSchema = z.object({
@@ -40,6 +41,8 @@ export const assignmentSchema = z.object({
   /** The newest committed snapshot, null when there is none. */
   head: snapshotRefSchema.nullable(),
   workload: workloadSchema.nullable(),
+  /** This machine's part in continuous sync; absent: none. */
+  sync: syncAssignmentSchema.optional(),
 });
 export type Assignment = z.infer<typeof assignmentSchema>;
 
