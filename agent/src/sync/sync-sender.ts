@@ -348,13 +348,12 @@ export class SyncSender implements AsyncDisposable {
     this.#later.set(path, { dueMs, sinceMs: isLarge ? Infinity : sinceMs });
   }
 
-  /** What the watcher did not tell of: an inotify watch does not follow a name from a file to a folder. */
+  /** What the watcher may not have told of. */
   #queueUnseen(folder: string, planner: ChangePlanner, round: Round): void {
     for (const path of planner.unseenIn(folder)) {
       const isKnown = this.#queue.isLarge(path) || this.#later.has(path) || this.#large?.file.path === path;
       if (isKnown || round.looked.has(path)) continue;
       this.#queue.addUrgent(path, round.sinceMs);
-      this.#options.changes.watch(path);
     }
   }
 

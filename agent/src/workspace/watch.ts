@@ -1,9 +1,8 @@
-import { join, relative } from 'node:path';
 import type { Logger } from '@dumont/shared/node/logger.ts';
 import type { Clock } from '@dumont/shared/util/clock.ts';
 import { systemErrorCode } from '@dumont/shared/util/errors.ts';
-import { type FSWatcher, watch } from 'chokidar';
 import { type DirtyMark, DirtySet } from './dirty-set.ts';
+import { FolderWatch } from './folder-watch.ts';
 
 /** Even a healthy watcher misses changes (queue overflow in the kernel, mmap writes): look at everything now and then. */
 const RECONCILE_INTERVAL_MS = 3_600_000;
@@ -39,8 +38,6 @@ export interface DirtyFollower extends Disposable {
   readonly sinceMonotonicMs: number | null;
   /** Empties its own set; null when clean. */
   take(): DirtyMark | null;
-  /** Watches a folder that was found without a word from the watcher, as after a file gave way to a folder of its name. */
-  watch(path: string): void;
 }
 
 /**
@@ -53,12 +50,12 @@ export class WorkspaceWatcher implements AsyncDisposable {
   readonly #dirty: DirtySet;
   readonly #followers = new Set<{ readonly dirty: DirtySet; readonly onDirty: () => void }>();
   readonly #cancels: (() => void)[] = [];
-  #watcher: FSWatcher | null = null;
+  #watcher: FolderWatch | null = null;
   #mode: 'watching' | 'rescanning' = 'watching';
   #burstEvents = 0;
+  #lastPath: string | null = null;
   #afterBurst = false;
   #cancelBurst: (() => void) | null = null;
-  #closing: Promise<void> = Promise.resolve();
 
   constructor(options: WorkspaceWatcherOptions) {
     this.#options = options;
@@ -66,32 +63,20 @@ export class WorkspaceWatcher implements AsyncDisposable {
   }
 
   /** Starts watching; call once, the folder must exist. Resolves when the first scan is over or watching has failed. */
-  start(): Promise<void> {
+  async start(): Promise<void> {
     const { root, ignore, clock, reconcileIntervalMs } = this.#options;
     this.markEverything();
     this.#cancels.push(clock.every(reconcileIntervalMs ?? RECONCILE_INTERVAL_MS, () => this.markEverything()));
-    return new Promise((resolve) => {
-      const watcher = watch(root, {
-        // Links are stored as links; what they point to outside is not the workspace.
-        followSymlinks: false,
-        ignoreInitial: true,
-        ignorePermissionErrors: true,
-        // Merging unlink and add would delay events for nothing: only the path matters here.
-        atomic: false,
-        ignored: (path, stats) => path !== root && ignore.ignores(relative(root, path), stats?.isDirectory() ?? false),
-      });
-      this.#watcher = watcher;
-      watcher.on('all', (_event, path) => this.#onChange(path));
-      watcher.on('error', (error) => {
-        this.#fallBack(error);
-        resolve();
-      });
-      watcher.on('ready', () => {
-        // What changed while the first scan ran was not reported.
-        this.markEverything();
-        resolve();
-      });
+    const watcher = new FolderWatch({
+      root,
+      ignores: (path, isDirectory) => path !== '' && ignore.ignores(path, isDirectory),
+      onChange: (path) => this.#onChange(path),
+      onError: (error) => this.#fallBack(error),
     });
+    this.#watcher = watcher;
+    await watcher.start();
+    // What changed before its folder was watched was not reported.
+    this.markEverything();
   }
 
   /** `rescanning` when the system cannot watch and everything is called dirty periodically. */
@@ -131,7 +116,6 @@ export class WorkspaceWatcher implements AsyncDisposable {
         return dirty.sinceMonotonicMs;
       },
       take: () => dirty.take(),
-      watch: (path) => this.#watcher?.add(join(this.#options.root, path)),
       [Symbol.dispose]: () => this.#followers.delete(follower),
     };
   }
@@ -153,11 +137,16 @@ export class WorkspaceWatcher implements AsyncDisposable {
     for (const cancel of this.#cancels.splice(0)) cancel();
     this.#cancelBurst?.();
     this.#closeWatcher();
-    await this.#closing;
   }
 
   #onChange(path: string): void {
-    this.mark(relative(this.#options.root, path));
+    // Every write to a large file is an event; the kernel keeps one of equal ones that follow each other.
+    if (path === this.#lastPath) {
+      this.mark(path);
+      return;
+    }
+    this.#lastPath = path;
+    this.mark(path);
     this.#burstEvents += 1;
     this.#cancelBurst ??= this.#options.clock.after(BURST_QUIET_MS, () => this.#onBurstWindow());
   }
@@ -194,9 +183,8 @@ export class WorkspaceWatcher implements AsyncDisposable {
   }
 
   #closeWatcher(): void {
-    const watcher = this.#watcher;
+    this.#watcher?.[Symbol.dispose]();
     this.#watcher = null;
-    if (watcher !== null) this.#closing = watcher.close();
   }
 
   #tell(mark: (dirty: DirtySet) => void): void {
