@@ -1,14 +1,6 @@
 import { spawnSync } from 'node:child_process';
 import { randomFillSync } from 'node:crypto';
-import {
-  closeSync,
-  cpSync,
-  mkdirSync,
-  openSync,
-  readSync,
-  writeFileSync,
-  writeSync,
-} from 'node:fs';
+import { closeSync, cpSync, mkdirSync, openSync, readSync, writeFileSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { SyncSender } from '@dumont/agent/sync/sync-sender.ts';
@@ -38,7 +30,8 @@ const random = seededRandom(1);
 
 function enterSlowNetwork(): boolean {
   if (process.env['DUMONT_BENCH_INSIDE'] !== undefined || process.getuid?.() !== 0) return false;
-  const script = 'ip link set lo up && (tc qdisc add dev lo root netem delay 10ms || echo "no netem here" >&2); exec "$@"';
+  const script =
+    'ip link set lo up && (tc qdisc add dev lo root netem delay 10ms || echo "no netem here" >&2); exec "$@"';
   const run = spawnSync('unshare', ['-n', 'sh', '-c', script, 'sh', process.execPath, ...process.argv.slice(1)], {
     stdio: 'inherit',
     env: { ...process.env, DUMONT_BENCH_INSIDE: '1' },

@@ -82,12 +82,16 @@ export async function makeSyncPair(): Promise<SyncPair> {
     },
     async settled(withinMs = 20_000) {
       let last: readonly string[] = [];
-      await eventually('the trees are equal', async () => {
-        const state = pair.sender.state;
-        if (state.pendingMs > 0 || state.isInitial) return false;
-        last = differences(await seeTree(primary), await seeTree(standby));
-        return last.length === 0;
-      }, withinMs).catch((error: unknown) => {
+      await eventually(
+        'the trees are equal',
+        async () => {
+          const state = pair.sender.state;
+          if (state.pendingMs > 0 || state.isInitial) return false;
+          last = differences(await seeTree(primary), await seeTree(standby));
+          return last.length === 0;
+        },
+        withinMs,
+      ).catch((error: unknown) => {
         const state = sender === null ? null : JSON.stringify(sender.state);
         throw new Error(`${String(error)}\n${last.slice(0, 20).join('\n')}\n${state}`);
       });

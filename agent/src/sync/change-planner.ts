@@ -155,10 +155,11 @@ export class ChangePlanner {
     const meta = metaOf(this.#root, found);
     const before = this.#tree.get(path);
     if (before === undefined || !sameMeta(before.entry.meta, meta)) batch.add({ op: 'dir', path, meta });
-    const isOther = before?.state != null && before.state.ino !== found.ino;
+    const inode = before?.state?.ino;
+    const isOther = inode !== undefined && inode !== found.ino;
     this.#remember(path, { ...stateOf(found), settled: true });
     if (before === undefined || isOther) return { kind: 'new-folder' };
-    return before.state?.mtimeNs === found.mtimeNs ? DONE : { kind: 'changed-folder' };
+    return before?.state?.mtimeNs === found.mtimeNs ? DONE : { kind: 'changed-folder' };
   }
 
   #lookAtLink(found: ScannedEntry, batch: OutgoingBatch): Look {

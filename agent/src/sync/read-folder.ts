@@ -70,11 +70,7 @@ function isAsKnown(folder: FolderToRead, { entry, state }: TreeNode, found: Scan
 /** Null for what cannot be read. */
 function nodeOf(
   found: ScannedEntry,
-  {
-    tree,
-    reader,
-    root,
-  }: { readonly tree: SyncTree; readonly reader: ContentReader; readonly root: string },
+  { tree, reader, root }: { readonly tree: SyncTree; readonly reader: ContentReader; readonly root: string },
 ): TreeNode | null {
   const meta = metaOf(root, found);
   if (found.type === 'dir') return { entry: { type: 'dir', meta }, state: null };

@@ -109,7 +109,9 @@ export class StandbyFolder implements Disposable {
     const orphans = [...this.#stages.values()];
     this.#stages.clear();
     for (const [index, stage] of orphans.entries()) this.#stages.set(0xffff_ffff - index, stage);
-    return [...new Set(orphans.flatMap((stage) => [...stage.chunkIds]))];
+    const chunkIds = new Set<string>();
+    for (const stage of orphans) for (const chunkId of stage.chunkIds) chunkIds.add(chunkId);
+    return [...chunkIds];
   }
 
   [Symbol.dispose](): void {

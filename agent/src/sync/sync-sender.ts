@@ -9,13 +9,16 @@ import { ChunkCoder } from '../snapshot/planes/chunk-coder.ts';
 import { IGNORE_FILE, loadIgnoreRules } from '../workspace/ignore.ts';
 import { scanWorkspace } from '../workspace/scan.ts';
 import type { DirtyFollower } from '../workspace/watch.ts';
+import { adoptTree } from './adopt-tree.ts';
 import { ChangePlanner } from './change-planner.ts';
 import { ContentReader } from './file-content.ts';
 import { LargeFile } from './large-file.ts';
+import { LaterPaths } from './later-paths.ts';
 import { OutgoingBatch } from './outgoing-batch.ts';
 import { SenderSession, type TakeBytes } from './sender-session.ts';
 import type { SyncKey } from './secure-socket.ts';
 import { SentBatches } from './sent-batches.ts';
+import type { SyncState } from './sync-state.ts';
 import { SyncTree } from './sync-tree.ts';
 import { WorkQueue } from './work-queue.ts';
 
@@ -29,21 +32,6 @@ const RECONNECT: BackoffPolicy = { baseMs: 100, capMs: 5_000 };
 /** Comparisons in a row that did not lead to equal trees, before the standby has to read its folder anew. */
 const MAX_MISMATCHES = 2;
 const IDLE_MS = 60_000;
-
-/** How far the standby is behind. */
-export interface SyncState {
-  /** Bytes not yet acknowledged, as far as they are known. */
-  readonly pendingBytes: number;
-  /** Age of the oldest change not yet acknowledged, ms; 0 when the standby has everything. */
-  readonly pendingMs: number;
-  /** The last batch the standby acknowledged, with the hash of both trees after it; null before the first. */
-  readonly watermark: { readonly seq: number; readonly hash: string } | null;
-  /** The standby has never had all of the folder. */
-  readonly isInitial: boolean;
-  readonly isConnected: boolean;
-  /** Sent in all sessions so far. */
-  readonly sentBytes: number;
-}
 
 export interface SyncSenderOptions {
   readonly root: string;
@@ -77,7 +65,7 @@ export class SyncSender implements AsyncDisposable {
   readonly #bell = new Bell();
   readonly #stopping = new AbortController();
   /** Looked at again when they are due. */
-  readonly #later = new Map<string, { readonly dueMs: number; readonly sinceMs: number }>();
+  readonly #later = new LaterPaths();
   readonly #staged = new Set<string>();
   #planner: ChangePlanner | null = null;
   #session: SenderSession | null = null;
@@ -114,7 +102,7 @@ export class SyncSender implements AsyncDisposable {
       this.#queue.sinceMs,
       this.#large?.sinceMs ?? Infinity,
       this.#sent.sinceMs,
-      ...[...this.#later.values()].map((one) => one.sinceMs),
+      this.#later.sinceMs,
     );
     const large = this.#large === null ? 0 : Math.max(0, this.#large.file.sizeBytes - this.#large.file.doneBytes);
     const isBehind = sinceMs !== Infinity;
@@ -200,23 +188,12 @@ export class SyncSender implements AsyncDisposable {
       return;
     }
     this.#mismatches += 1;
-    if (this.#mismatches > MAX_MISMATCHES) {
-      log.warn({ event: 'sync-rescan' }, 'the trees stay different: the standby reads its folder anew');
-      await session.rescan();
-    }
-    const buckets = this.#tree.differingBuckets(await session.compare());
-    log.info({ event: 'sync-compare', buckets: buckets.length }, 'comparing with the standby');
-    const listed = new Map(await session.list(buckets));
-    const nowMs = clock.monotonicMs();
-    for (const path of this.#tree.pathsIn(buckets)) {
-      if (listed.has(path)) continue;
-      this.#tree.delete(path);
-      this.#queue.addUrgent(path, nowMs);
-    }
-    for (const [path, entry] of listed) {
-      this.#tree.set(path, { entry, state: null });
-      if (this.#wasScanned) this.#queue.addUrgent(path, nowMs);
-    }
+    const mayRescan = this.#mismatches > MAX_MISMATCHES;
+    if (mayRescan) log.warn({ event: 'sync-rescan' }, 'the trees stay different: the standby reads its folder anew');
+    const differing = await adoptTree(session, this.#tree, mayRescan);
+    log.info({ event: 'sync-compared', paths: differing.length }, 'took over what the standby has');
+    // What a scan is still to come for need not be named.
+    if (this.#wasScanned) for (const path of differing) this.#queue.addUrgent(path, clock.monotonicMs());
     this.#sent.agreed(welcome.seq, this.#tree.hash());
   }
 
@@ -246,7 +223,7 @@ export class SyncSender implements AsyncDisposable {
   #waitMs(): number {
     const { changes, clock } = this.#options;
     const nowMs = clock.monotonicMs();
-    const dueMs = [...this.#later.values()].map((one) => one.dueMs);
+    const dueMs = [this.#later.dueMs];
     if (changes.sinceMonotonicMs !== null) dueMs.push(changes.sinceMonotonicMs + COALESCE_MS);
     // The flow has its own bell: a large file waits for room.
     if (this.#large !== null) dueMs.push(nowMs + 2);
@@ -256,16 +233,12 @@ export class SyncSender implements AsyncDisposable {
   async #takeChanges(planner: ChangePlanner): Promise<void> {
     const { changes, clock, root } = this.#options;
     const nowMs = clock.monotonicMs();
-    for (const [path, { dueMs, sinceMs }] of this.#later) {
-      if (dueMs > nowMs) continue;
-      this.#later.delete(path);
-      this.#queue.addUrgent(path, sinceMs);
-    }
+    for (const { path, sinceMs } of this.#later.takeDue(nowMs)) this.#queue.addUrgent(path, sinceMs);
     if (changes.sinceMonotonicMs === null || changes.sinceMonotonicMs + COALESCE_MS > nowMs) return;
     const mark = changes.take();
     if (mark === null) return;
     if (mark.paths !== 'everything' && !mark.paths.has(IGNORE_FILE)) {
-      for (const path of mark.paths) if (isPlain(path)) this.#queue.addUrgent(path, mark.sinceMonotonicMs);
+      for (const path of mark.paths) this.#queue.addUrgent(path, mark.sinceMonotonicMs);
       return;
     }
     this.#takenSinceMs = mark.sinceMonotonicMs;
@@ -342,10 +315,10 @@ export class SyncSender implements AsyncDisposable {
   }
 
   #lookLater(path: string, sinceMs: number): void {
-    const isLarge = (this.#tree.get(path)?.state?.settled ?? true) === false;
+    const isLarge = this.#tree.get(path)?.state?.settled === false;
     const dueMs = this.#options.clock.monotonicMs() + (isLarge ? VERIFY_MS : AGAIN_MS);
     // What only has to be verified is on the standby as far as anybody can tell.
-    this.#later.set(path, { dueMs, sinceMs: isLarge ? Infinity : sinceMs });
+    this.#later.add(path, dueMs, isLarge ? Infinity : sinceMs);
   }
 
   /** What the watcher may not have told of. */
@@ -403,7 +376,7 @@ export class SyncSender implements AsyncDisposable {
     } else {
       if (stage !== null) stages.push(stage);
       // Vanished, replaced or torn: whatever it is now is to be looked at.
-      this.#later.set(path, { dueMs: this.#options.clock.monotonicMs() + AGAIN_MS, sinceMs: large.sinceMs });
+      this.#later.add(path, this.#options.clock.monotonicMs() + AGAIN_MS, large.sinceMs);
     }
     this.#large = null;
     this.#staged.clear();
@@ -428,9 +401,4 @@ export class SyncSender implements AsyncDisposable {
     const isDone = this.#queue.isEmpty && this.#large === null && this.#sent.isEmpty && this.#wasScanned;
     if (isDone && this.#takenSinceMs === Infinity) this.#isInitial = false;
   }
-}
-
-/** As a scan would give it: the watcher also names the root, by an empty path. */
-function isPlain(path: string): boolean {
-  return path !== '' && !path.startsWith('..') && !path.includes('\uFFFD');
 }

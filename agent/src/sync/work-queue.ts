@@ -41,7 +41,9 @@ export class WorkQueue {
     return sinceMs;
   }
 
+  /** Names no path of ours can have, such as the root's, are passed over. */
   addUrgent(path: string, sinceMs: number): void {
+    if (path === '' || path.includes('\uFFFD')) return;
     this.#urgent.set(path, Math.min(sinceMs, this.#urgent.get(path) ?? Infinity));
   }
 
@@ -62,7 +64,10 @@ export class WorkQueue {
       if (a.type === 'dir') return a.path < b.path ? -1 : 1;
       return rank(a) === 2 ? Number(a.size - b.size) : Number(b.mtimeNs - a.mtimeNs);
     });
-    const all = [...order.map(({ path, size }) => ({ path, size: Number(size) })), ...gone.map((path) => ({ path, size: 0 }))];
+    const all = [
+      ...order.map(({ path, size }) => ({ path, size: Number(size) })),
+      ...gone.map((path) => ({ path, size: 0 })),
+    ];
     this.#backlogSinceMs = Math.min(sinceMs, this.#backlog.length > 0 ? this.#backlogSinceMs : Infinity);
     this.#backlog = all.toReversed();
     this.#backlogBytes = all.reduce((sum, { size }) => sum + size, 0);

@@ -270,4 +270,3 @@ export const syncAssignmentSchema = z.discriminatedUnion('role', [
     epoch: epochSchema,
   }),
 ]);
-export type SyncAssignment = z.infer<typeof syncAssignmentSchema>;
