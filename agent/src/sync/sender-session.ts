@@ -175,8 +175,9 @@ export class SenderSession implements Disposable {
     const onAbort = () => reject(this.signal.reason);
     this.signal.addEventListener('abort', onAbort, { once: true });
     if (this.signal.aborted) onAbort();
-    const late = new DumontError('TIMEOUT', `the standby did not answer with ${kind} in ${withinMs} ms`);
-    const cancel = this.#options.clock.after(withinMs, () => this.#end(late));
+    const cancel = this.#options.clock.after(withinMs, () =>
+      this.#end(new DumontError('TIMEOUT', `the standby did not answer with ${kind} in ${withinMs} ms`)),
+    );
     try {
       return (await promise) as MessageOf<Name>;
     } finally {
@@ -189,10 +190,10 @@ export class SenderSession implements Disposable {
   #watchSilence(): void {
     if (this.#waiting !== null) return;
     this.#cancelSilence();
-    const late = new DumontError('TIMEOUT', `the standby was silent for ${ANSWER_TIMEOUT_MS} ms`, { retryable: true });
     this.#cancelSilence = this.#options.clock.after(ANSWER_TIMEOUT_MS, () => {
       // Less than it reports at once may stay unconfirmed while nothing is asked.
-      if (this.flow.underWayBytes > 1024 * 1024) this.#end(late);
+      if (this.flow.underWayBytes <= 1024 * 1024) return;
+      this.#end(new DumontError('TIMEOUT', `the standby was silent for ${ANSWER_TIMEOUT_MS} ms`, { retryable: true }));
     });
   }
 

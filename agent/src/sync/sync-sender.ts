@@ -1,24 +1,19 @@
 import { setImmediate as letOthersRun } from 'node:timers/promises';
-import type { Logger } from '@dumont/shared/node/logger.ts';
 import { backoffMs, type BackoffPolicy } from '@dumont/shared/util/backoff.ts';
 import { Bell } from '@dumont/shared/util/bell.ts';
-import type { Clock } from '@dumont/shared/util/clock.ts';
 import { DumontError, isDumontError, toDumontError } from '@dumont/shared/util/errors.ts';
-import type { Random } from '@dumont/shared/util/random.ts';
 import { ChunkCoder } from '../snapshot/planes/chunk-coder.ts';
 import { IGNORE_FILE, loadIgnoreRules } from '../workspace/ignore.ts';
 import { scanWorkspace } from '../workspace/scan.ts';
-import type { DirtyFollower } from '../workspace/watch.ts';
 import { adoptTree } from './adopt-tree.ts';
 import { ChangePlanner } from './change-planner.ts';
 import { ContentReader } from './file-content.ts';
 import { LargeFile } from './large-file.ts';
 import { LaterPaths } from './later-paths.ts';
 import { OutgoingBatch } from './outgoing-batch.ts';
-import { SenderSession, type TakeBytes } from './sender-session.ts';
-import type { SyncKey } from './secure-socket.ts';
+import { SenderSession } from './sender-session.ts';
 import { SentBatches } from './sent-batches.ts';
-import type { SyncState } from './sync-state.ts';
+import type { SyncSenderOptions, SyncState } from './sync-state.ts';
 import { SyncTree } from './sync-tree.ts';
 import { WorkQueue } from './work-queue.ts';
 
@@ -32,18 +27,6 @@ const RECONNECT: BackoffPolicy = { baseMs: 100, capMs: 5_000 };
 /** Comparisons in a row that did not lead to equal trees, before the standby has to read its folder anew. */
 const MAX_MISMATCHES = 2;
 const IDLE_MS = 60_000;
-
-export interface SyncSenderOptions {
-  readonly root: string;
-  readonly url: string;
-  readonly key: SyncKey;
-  /** Of the workspace's watcher; it rings {@link SyncSender.nudge}. The sender disposes it. */
-  readonly changes: DirtyFollower;
-  readonly takeBytes?: TakeBytes;
-  readonly clock: Clock;
-  readonly random: Random;
-  readonly log: Logger;
-}
 
 /** Paths that are dealt with together. */
 interface Round {
