@@ -87,7 +87,10 @@ export async function makeSyncPair(): Promise<SyncPair> {
         async () => {
           const state = pair.sender.state;
           if (state.pendingMs > 0 || state.isInitial) return false;
-          last = differences(await seeTree(primary), await seeTree(standby));
+          // A file may go while the tree is looked at: a half-made one of ours, as when a large file is verified.
+          const seen = await Promise.all([seeTree(primary), seeTree(standby)]).catch(() => null);
+          if (seen === null) return false;
+          last = differences(...seen);
           return last.length === 0;
         },
         withinMs,

@@ -16,6 +16,7 @@ import { DumontError, toDumontError } from '@dumont/shared/util/errors.ts';
 import { applyToFile, applyToPath, givesAccessList, type MetadataOptions } from '../restore/metadata.ts';
 import { createTemporary, temporaryPath, writeAt } from '../restore/new-file.ts';
 import { hashHex } from '../snapshot/chunk-codec.ts';
+import { releaseBuffers } from '../workers/release-buffers.ts';
 import { TEMP_FILE_PREFIX } from '../workspace/ignore.ts';
 import { chunkOffsets, readRange } from './file-content.ts';
 import { Stage } from './stage.ts';
@@ -93,7 +94,11 @@ export class StandbyFolder implements Disposable {
   /** Puts chunks that lie here into a stage. @throws {DumontError} CORRUPT when one does not */
   copy(id: number, chunks: readonly (readonly [chunkId: string, offset: number, length: number])[]): void {
     const stage = this.stage(id);
-    for (const [chunkId, offset, length] of chunks) stage.write(chunkId, this.#chunk(chunkId, length), offset);
+    for (const [chunkId, offset, length] of chunks) {
+      const bytes = this.#chunk(chunkId, length);
+      stage.write(chunkId, bytes, offset);
+      releaseBuffers([bytes]);
+    }
   }
 
   /** @param ids none: all */
