@@ -100,7 +100,15 @@ export async function runAgent(parts: AgentParts, signals: AgentSignals): Promis
   });
   const cancelPulse = clock.every(PULSE_MS, () => {
     const gpuUtilPct = gpus.utilPct();
-    board.write({ epoch: listener.epochNow, gpuUtilPct, unsavedMs: duty.unsavedMs(), workload: duty.workloadState });
+    const behind = duty.standbyBehind();
+    board.write({
+      epoch: listener.epochNow,
+      gpuUtilPct,
+      unsavedMs: duty.unsavedMs(),
+      workload: duty.workloadState,
+      standbyBehindBytes: behind?.pendingBytes,
+      standbyBehindMs: behind?.pendingMs,
+    });
   });
   try {
     const { stop } = signals;
@@ -241,8 +249,8 @@ async function leave(
 
 function dutyOf(parts: AgentParts, stateFile: StateFile, link: ControlLink): Duty {
   const { config, openEngine, clock, random, log } = parts;
-  if (parts.identity.role === 'standby') return new StandbyDuty();
   const { workspaceDir, stateDir, workloadEnvironment } = config;
+  if (parts.identity.role === 'standby') return new StandbyDuty({ workspaceDir, stateDir, clock, log });
   return new GpuDuty({
     workspaceDir,
     stateDir,

@@ -17,6 +17,8 @@ export interface Duty extends AsyncDisposable {
   perform(action: DutyAction, options: WorkOptions): Promise<ActionResult>;
   /** Age of the oldest change not in a committed snapshot, ms; 0 when everything is safe. */
   unsavedMs(): number;
+  /** What a standby does not have yet, bytes and the age of the oldest of it; null without continuous sync. */
+  standbyBehind(): { readonly pendingBytes: number; readonly pendingMs: number } | null;
   readonly workloadState: WorkloadState;
   /** The machine is about to go: saves what can be saved within the time. Never throws. */
   lastWords(withinMs: number): Promise<void>;

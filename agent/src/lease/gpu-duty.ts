@@ -11,6 +11,7 @@ import type { Clock } from '@dumont/shared/util/clock.ts';
 import { DumontError, toDumontError } from '@dumont/shared/util/errors.ts';
 import type { Random } from '@dumont/shared/util/random.ts';
 import type { ControlLink } from '../link/control-link.ts';
+import type { SyncState } from '../sync/sync-state.ts';
 import { runHook } from '../workload/hook.ts';
 import { Workload } from '../workload/workload.ts';
 import { WorkspaceWatcher } from '../workspace/watch.ts';
@@ -18,7 +19,8 @@ import type { Duty, DutyAction } from './duty.ts';
 import { EngineHolder } from './engine-holder.ts';
 import type { OpenEngine, WorkOptions, WorkspaceEngine } from './engine.ts';
 import { Publisher } from './publisher.ts';
-import type { StateFile } from './state-file.ts';
+import { StandbyLink } from './standby-link.ts';
+import { unsavedSince, type StateFile } from './state-file.ts';
 
 /** A fenced workload must not go on beside its successor; two seconds are enough to close files. */
 const FENCE_GRACE_MS = 2_000;
@@ -53,6 +55,7 @@ export class GpuDuty implements Duty {
   /** Assignments take effect one after another. */
   #settling: Promise<void> = Promise.resolve();
   readonly #engines: EngineHolder;
+  readonly #standby: StandbyLink;
   /** Rings with every assignment. */
   readonly #granted = new Bell();
   #watcher: WorkspaceWatcher | null = null;
@@ -68,7 +71,8 @@ export class GpuDuty implements Duty {
   constructor(options: GpuDutyOptions) {
     this.#options = options;
     this.#engines = new EngineHolder(options.openEngine);
-    this.#inheritedSinceMs = inheritedSince(options);
+    this.#standby = new StandbyLink(options);
+    this.#inheritedSinceMs = unsavedSince(options.stateFile.state, options.clock);
     this.#workload = new Workload({
       workspaceDir: options.workspaceDir,
       stateDir: options.stateDir,
@@ -140,6 +144,10 @@ export class GpuDuty implements Duty {
   unsavedMs(): number {
     const sinceMs = this.#publisher?.unsavedSinceMs ?? this.#abandonedSinceMs;
     return sinceMs === null ? 0 : this.#options.clock.monotonicMs() - sinceMs;
+  }
+
+  standbyBehind(): SyncState | null {
+    return this.#standby.state;
   }
 
   async lastWords(withinMs: number): Promise<void> {
@@ -230,6 +238,8 @@ export class GpuDuty implements Duty {
       await this.#takeUpWorkload(assignment.workload);
     }
     await this.#publishAs(assignment, await this.#engineFor(assignment));
+    // The watcher is there once publishing has begun.
+    await this.#standby.follow(assignment, this.#watcher);
   }
 
   async #publishAs(assignment: Assignment, engine: WorkspaceEngine): Promise<void> {
@@ -360,12 +370,14 @@ export class GpuDuty implements Duty {
 
   #stopPublishing(): void {
     void this.#publisher?.stop(new DumontError('STALE_EPOCH', 'a higher epoch holds the lease'));
+    this.#standby.stop();
   }
 
   async #endPublishing(reason: DumontError): Promise<void> {
     await this.#publisher?.stop(reason);
     this.#abandonedSinceMs = this.#publisher?.unsavedSinceMs ?? this.#abandonedSinceMs;
     this.#publisher = null;
+    await this.#standby.end();
     await this.#watcher?.[Symbol.asyncDispose]();
     this.#watcher = null;
   }
@@ -386,15 +398,4 @@ export class GpuDuty implements Duty {
       log.error({ event: 'state-write-failed', err: error }, 'cannot remember that the workload ended');
     });
   }
-}
-
-/**
- * An agent process that ended took its knowledge of what is unsaved along: anything since its last snapshot may be.
- * Only a primary has something to lose.
- */
-function inheritedSince({ stateFile, clock }: GpuDutyOptions): number | null {
-  const { standing, savedBeforeMs } = stateFile.state;
-  if (standing !== 'primary' || savedBeforeMs === null) return null;
-  // A wall clock that was set back in between must not make it look saved.
-  return clock.monotonicMs() - Math.max(0, clock.nowMs() - savedBeforeMs);
 }

@@ -2,6 +2,7 @@ import { mkdir, readFile } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { STANDINGS } from '@dumont/shared/model/instance.ts';
 import { epochSchema, wallMsSchema } from '@dumont/shared/protocol/primitives.ts';
+import type { Clock } from '@dumont/shared/util/clock.ts';
 import { systemErrorCode, toDumontError } from '@dumont/shared/util/errors.ts';
 import { z } from 'zod';
 import { writeFileAtomic } from '../host/write-file-atomic.ts';
@@ -74,4 +75,14 @@ function parseState(text: string): AgentState {
   } catch {
     return FRESH;
   }
+}
+
+/**
+ * From when on changes may be unsaved (monotonic), as far as an earlier agent process could say: it took its own
+ * knowledge along, so anything since its last snapshot may be. Null when there is nothing to lose. Pure.
+ */
+export function unsavedSince({ standing, savedBeforeMs }: AgentState, clock: Clock): number | null {
+  if (standing !== 'primary' || savedBeforeMs === null) return null;
+  // A wall clock that was set back in between must not make it look saved.
+  return clock.monotonicMs() - Math.max(0, clock.nowMs() - savedBeforeMs);
 }

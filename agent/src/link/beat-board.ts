@@ -8,11 +8,23 @@ export interface BeatFields {
   readonly gpuUtilPct: number | null;
   readonly unsavedMs: number;
   readonly workload: WorkloadState;
+  /** What the standby does not have yet; absent without continuous sync. */
+  readonly standbyBehindBytes?: number | undefined;
+  readonly standbyBehindMs?: number | undefined;
 }
 
-const SLOT = { pulse: 0, epoch: 1, gpuUtilCentiPct: 2, unsavedMs: 3, workload: 4 } as const;
+const SLOT = {
+  pulse: 0,
+  epoch: 1,
+  gpuUtilCentiPct: 2,
+  unsavedMs: 3,
+  workload: 4,
+  standbyBehindBytes: 5,
+  standbyBehindMs: 6,
+} as const;
 const SLOT_COUNT = Object.keys(SLOT).length;
 const NO_GPU = -1n;
+const NO_SYNC = -1n;
 
 /**
  * A few numbers in shared memory: the main thread writes them, the link thread reads them when it beats, and neither
@@ -36,13 +48,21 @@ export class BeatBoard {
     Atomics.store(this.#slots, SLOT.gpuUtilCentiPct, util);
     Atomics.store(this.#slots, SLOT.unsavedMs, BigInt(Math.max(0, Math.round(fields.unsavedMs))));
     Atomics.store(this.#slots, SLOT.workload, BigInt(WORKLOAD_STATES.indexOf(fields.workload)));
+    for (const field of ['standbyBehindBytes', 'standbyBehindMs'] as const) {
+      const value = fields[field];
+      Atomics.store(this.#slots, SLOT[field], value === undefined ? NO_SYNC : BigInt(Math.max(0, Math.round(value))));
+    }
     Atomics.add(this.#slots, SLOT.pulse, 1n);
   }
 
   read(): BeatFields {
     const util = Atomics.load(this.#slots, SLOT.gpuUtilCentiPct);
     const workload = WORKLOAD_STATES[Number(Atomics.load(this.#slots, SLOT.workload))];
+    const behindBytes = Atomics.load(this.#slots, SLOT.standbyBehindBytes);
+    const behindMs = Atomics.load(this.#slots, SLOT.standbyBehindMs);
+    const isSynced = behindBytes !== NO_SYNC && behindMs !== NO_SYNC;
     return {
+      ...(isSynced ? { standbyBehindBytes: Number(behindBytes), standbyBehindMs: Number(behindMs) } : {}),
       epoch: Number(Atomics.load(this.#slots, SLOT.epoch)),
       gpuUtilPct: util === NO_GPU ? null : Number(util) / 100,
       unsavedMs: Number(Atomics.load(this.#slots, SLOT.unsavedMs)),

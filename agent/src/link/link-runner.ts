@@ -208,6 +208,8 @@ export class LinkRunner {
       ...fields,
       unsavedMs: fields.unsavedMs === 0 ? 0 : fields.unsavedMs + mainLagMs,
     };
+    const behindMs = fields.standbyBehindMs ?? 0;
+    if (behindMs > 0) beat.standbyBehindMs = behindMs + mainLagMs;
     this.#seq += 1;
     this.#write(beat);
   }

@@ -32,6 +32,14 @@ export interface WorkspaceWatcherOptions {
   readonly reconcileIntervalMs?: number;
 }
 
+/** The changes of a workspace as one more consumer of them has them: what it takes, the others still see. */
+export interface DirtyFollower extends Disposable {
+  /** Monotonic time of the oldest change not taken, null when clean. */
+  readonly sinceMonotonicMs: number | null;
+  /** Empties its own set; null when clean. */
+  take(): DirtyMark | null;
+}
+
 /**
  * Knows what changed in a workspace folder since the last snapshot. It would rather call too much dirty than too
  * little: everything is dirty at the start, after the first scan, after a burst, every hour, and periodically when the
@@ -40,10 +48,12 @@ export interface WorkspaceWatcherOptions {
 export class WorkspaceWatcher implements AsyncDisposable {
   readonly #options: WorkspaceWatcherOptions;
   readonly #dirty: DirtySet;
+  readonly #followers = new Set<{ readonly dirty: DirtySet; readonly onDirty: () => void }>();
   readonly #cancels: (() => void)[] = [];
   #watcher: FolderWatch | null = null;
   #mode: 'watching' | 'rescanning' = 'watching';
   #burstEvents = 0;
+  #lastPath: string | null = null;
   #afterBurst = false;
   #cancelBurst: (() => void) | null = null;
 
@@ -91,13 +101,35 @@ export class WorkspaceWatcher implements AsyncDisposable {
     this.#marking(() => this.#dirty.restore(mark));
   }
 
+  /**
+   * One more consumer of changes, for which everything is dirty at first.
+   * @param onDirty called with every change. Must not throw
+   */
+  follow(onDirty: () => void): DirtyFollower {
+    const dirty = new DirtySet(this.#options.maxDirtyPaths);
+    const follower = { dirty, onDirty };
+    dirty.markEverything(this.#options.clock.monotonicMs());
+    this.#followers.add(follower);
+    return {
+      get sinceMonotonicMs() {
+        return dirty.sinceMonotonicMs;
+      },
+      take: () => dirty.take(),
+      [Symbol.dispose]: () => this.#followers.delete(follower),
+    };
+  }
+
   /** Calls one workspace-relative path dirty, for instance one that changed while it was being read. */
   mark(path: string): void {
-    this.#marking(() => this.#dirty.mark(path, this.#options.clock.monotonicMs()));
+    const nowMs = this.#options.clock.monotonicMs();
+    this.#marking(() => this.#dirty.mark(path, nowMs));
+    this.#tell((dirty) => dirty.mark(path, nowMs));
   }
 
   markEverything(): void {
-    this.#marking(() => this.#dirty.markEverything(this.#options.clock.monotonicMs()));
+    const nowMs = this.#options.clock.monotonicMs();
+    this.#marking(() => this.#dirty.markEverything(nowMs));
+    this.#tell((dirty) => dirty.markEverything(nowMs));
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -109,6 +141,9 @@ export class WorkspaceWatcher implements AsyncDisposable {
   #onChange(path: string | null): void {
     if (path === null) this.markEverything();
     else this.mark(path);
+    // Every write to a large file is an event, and the kernel keeps one of equal ones that follow each other: no burst.
+    if (path !== null && path === this.#lastPath) return;
+    this.#lastPath = path;
     this.#burstEvents += 1;
     this.#cancelBurst ??= this.#options.clock.after(BURST_QUIET_MS, () => this.#onBurstWindow());
   }
@@ -147,6 +182,13 @@ export class WorkspaceWatcher implements AsyncDisposable {
   #closeWatcher(): void {
     this.#watcher?.[Symbol.dispose]();
     this.#watcher = null;
+  }
+
+  #tell(mark: (dirty: DirtySet) => void): void {
+    for (const { dirty, onDirty } of this.#followers) {
+      mark(dirty);
+      onDirty();
+    }
   }
 
   #marking(mark: () => void): void {

@@ -152,7 +152,7 @@ function checkXattrs(path: string, xattrs: unknown): void {
 }
 
 /** Why a path must not be used as an entry's, undefined when it is a plain relative one. Pure. */
-function pathObjection(path: string): string | undefined {
+export function pathObjection(path: string): string | undefined {
   if (path === '') return 'it is empty';
   if (!path.isWellFormed()) return 'it is not valid Unicode';
   if (path.includes('\0')) return 'it holds a NUL';

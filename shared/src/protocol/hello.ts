@@ -5,6 +5,7 @@ import { workloadSchema } from '../model/policy.ts';
 import { credentialSchema, epochSchema, instanceIdSchema, workspaceIdSchema } from './primitives.ts';
 import { snapshotRefSchema } from './snapshot-record.ts';
 import { storageGrantSchema } from './storage-grant.ts';
+import { syncAssignmentSchema } from './sync.ts';
 
 /** How the last attempt to install another version of this agent ended; told once. */
 export const lastUpgradeSchema = z.object({
@@ -59,6 +60,8 @@ export const assignmentSchema = z.object({
   /** The newest committed snapshot, null when there is none. */
   head: snapshotRefSchema.nullable(),
   workload: workloadSchema.nullable(),
+  /** This machine's part in continuous sync; absent: none. */
+  sync: syncAssignmentSchema.optional(),
 });
 export type Assignment = z.infer<typeof assignmentSchema>;
 
