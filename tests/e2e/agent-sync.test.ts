@@ -43,7 +43,7 @@ test('two agents keep a folder on both machines by their assignments, and beats 
   );
   const primaryHost = await makeHost(folder.path, 'primary');
   const made = await makeHost(folder.path, 'standby');
-  const standbyHost = { ...made, env: { DUMONT_ROLE: 'standby' } };
+  const standbyHost = { ...made, role: 'standby' } as const;
   await writeFile(join(primaryHost.workspaceDir, 'model'), 'weights-1');
   await using primary = new AgentProcess(forPrimary, primaryHost);
   await using standby = new AgentProcess(forStandby, standbyHost);

@@ -74,12 +74,8 @@ export class GpuDuty implements Duty {
     this.#standby = new StandbyLink(options);
     this.#inheritedSinceMs = unsavedSince(options.stateFile.state, options.clock);
     this.#workload = new Workload({
-      workspaceDir: options.workspaceDir,
-      stateDir: options.stateDir,
+      ...options,
       environment: options.workloadEnvironment,
-      clock: options.clock,
-      random: options.random,
-      log: options.log,
       onState: (state) => this.#onWorkloadState(state),
     });
   }
