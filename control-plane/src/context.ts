@@ -99,8 +99,9 @@ export async function startControlPlane(options: ControlPlaneOptions): Promise<C
   const { listener, db, clock, log, config, apiToken, events } = ground;
 
   const { gateway, addresses } = buildGateway(ground, stack);
-  live.hub.attach(listener.server);
-  gateway.attach(listener.server);
+  // First in line: by host name a workload may use any path, also one that means something here.
+  gateway.attach(listener);
+  live.hub.attach(listener);
   const started = <Result>(result: Result): Result => {
     runner.nudge();
     gateway.nudge();

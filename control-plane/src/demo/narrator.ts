@@ -57,6 +57,20 @@ export function narrate(event: EventView, host = 'the machine'): string | undefi
       return `snapshot #${text(data['seq'])}: ${bytes(data['newBytes'])} new of ${bytes(data['totalBytes'])}, in ${duration(data['createMs'])}`;
     case 'workload.failed':
       return `the workload did not come up: ${text(data['message'])}`;
+    case 'enrolment.refused':
+      return `somebody tried a token that admits nobody (${text(data['reason'])}), from ${text(data['address'])}`;
+    case 'credential.refused':
+      return `somebody came with a credential of ${host} that was replaced`;
+    case 'storage.grant-failed':
+      return `${host} gets no keys to the object store: ${text(data['message'])}`;
+    case 'storage.grant-recovered':
+      return `${host} has keys to the object store again`;
+    case 'agent.upgraded':
+      return `${host} runs version ${text(data['to'])} of the agent`;
+    case 'agent.upgrade-failed':
+      return `${host} stays with version ${text(data['from'])} of the agent: ${text(data['reason'])}`;
+    case 'gateway.answered':
+      return `${host} answered the first user through the gateway`;
     case 'machine.gone':
       return `${host} is gone, proven twice; it cost ${formatMicroUsd(Number(data['costMicroUsd'] ?? 0))}`;
     case 'operation.step':

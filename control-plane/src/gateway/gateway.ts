@@ -1,6 +1,6 @@
 import { randomBytes } from 'node:crypto';
-import type { Server } from 'node:http';
 import type { RequestListener } from 'node:http';
+import type { UpgradeSource } from '../node/upgrade-source.ts';
 import type { InstanceId, WorkspaceId } from '@dumont/shared/model/ids.ts';
 import type { Logger } from '@dumont/shared/node/logger.ts';
 import type { Bell } from '@dumont/shared/util/bell.ts';
@@ -66,6 +66,7 @@ export class Gateway implements AsyncDisposable {
   readonly #tcp: TcpPorts;
   readonly #http: HttpGateway;
   readonly #stopped = new AbortController();
+  #detach = () => {};
   /** Connections ended since users were last pointed somewhere. */
   readonly #endedCounts = new Map<WorkspaceId, number>();
   /** Ends the wait for the first answer of a machine that is primary no more. */
@@ -100,11 +101,8 @@ export class Gateway implements AsyncDisposable {
   }
 
   /** Serves upgrades of the HTTP addresses on this server; others are left alone. */
-  attach(server: Server): void {
-    // First in line: by host name a workload may use any path, also one that means something here.
-    server.prependListener('upgrade', (request, socket, head) => {
-      if (this.#http.upgrade(request, socket, head)) request.url = TAKEN;
-    });
+  attach(source: UpgradeSource): void {
+    this.#detach = source.onUpgrade((request, socket, head) => this.#http.upgrade(request, socket, head));
   }
 
   /** Looks for new workspaces and moves now. */
@@ -113,6 +111,7 @@ export class Gateway implements AsyncDisposable {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
+    this.#detach();
     this.#stopped.abort();
     await this.#following;
     await Promise.all(this.#background);
@@ -212,8 +211,5 @@ export class Gateway implements AsyncDisposable {
     onChange();
   }
 }
-
-/** What the path of a taken upgrade reads for later listeners: nothing that any of them serves. */
-const TAKEN = '/w/';
 
 function ignore(): void {}

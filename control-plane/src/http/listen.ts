@@ -1,10 +1,11 @@
-import { createServer, type RequestListener, type Server } from 'node:http';
+import { createServer, type IncomingMessage, type RequestListener, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
+import type { Duplex } from 'node:stream';
 import { DumontError, systemErrorCode } from '@dumont/shared/util/errors.ts';
+import type { UpgradeHandler, UpgradeSource } from '../node/upgrade-source.ts';
 
-/** An HTTP server that holds its port before there is anything to serve. */
-export interface Listener extends AsyncDisposable {
-  readonly server: Server;
+/** An HTTP server that holds its port before there is anything to serve. Disposing it ends every connection. */
+export interface Listener extends UpgradeSource, AsyncDisposable {
   readonly port: number;
   /** From now on requests go here; before, they are answered 503. */
   serve(handler: RequestListener): void;
@@ -23,14 +24,44 @@ export async function listen(options: { readonly host: string; readonly port: nu
     server.once('error', (error) => reject(listenFailure(error, options)));
     server.listen(options.port, options.host, resolve);
   });
+  const upgrades = new Upgrades(server);
   return {
-    server,
     port: (server.address() as AddressInfo).port,
     serve: (next) => {
       handler = next;
     },
-    [Symbol.asyncDispose]: () => closeServer(server),
+    onUpgrade: (handle) => upgrades.add(handle),
+    [Symbol.asyncDispose]: async () => {
+      const closed = closeServer(server);
+      upgrades.endAll();
+      await closed;
+    },
   };
+}
+
+/** The server waits for these connections when it closes, but does not end them by itself. */
+class Upgrades {
+  readonly #handlers: UpgradeHandler[] = [];
+  readonly #sockets = new Set<Duplex>();
+
+  constructor(server: Server) {
+    server.on('upgrade', (request: IncomingMessage, socket: Duplex, head: Buffer) => {
+      this.#sockets.add(socket);
+      socket.once('close', () => this.#sockets.delete(socket));
+      if (this.#handlers.some((handle) => handle(request, socket, head))) return;
+      socket.on('error', () => socket.destroy());
+      socket.end('HTTP/1.1 404 Not Found\r\nConnection: close\r\nContent-Length: 0\r\n\r\n', () => socket.destroy());
+    });
+  }
+
+  add(handle: UpgradeHandler): () => void {
+    this.#handlers.push(handle);
+    return () => void this.#handlers.splice(this.#handlers.indexOf(handle), 1);
+  }
+
+  endAll(): void {
+    for (const socket of this.#sockets) socket.destroy();
+  }
 }
 
 /**

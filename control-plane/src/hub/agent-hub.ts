@@ -1,4 +1,4 @@
-import type { IncomingMessage, Server } from 'node:http';
+import type { IncomingMessage } from 'node:http';
 import type { Duplex } from 'node:stream';
 import { isDeepStrictEqual } from 'node:util';
 import type { InstanceId } from '@dumont/shared/model/ids.ts';
@@ -19,6 +19,7 @@ import { must } from '@dumont/shared/util/assert.ts';
 import type { Clock } from '@dumont/shared/util/clock.ts';
 import { DumontError } from '@dumont/shared/util/errors.ts';
 import { WebSocketServer } from 'ws';
+import type { UpgradeSource } from '../node/upgrade-source.ts';
 import type { AgentDirectory } from './agent-directory.ts';
 import { AgentSession, type SessionOwner } from './agent-session.ts';
 import { CommandDesk, type RunOptions } from './command-desk.ts';
@@ -86,12 +87,13 @@ export class AgentHub implements AsyncDisposable {
   }
 
   /** Serves agents on AGENT_SOCKET_PATH of this server until disposed; upgrades of other paths are left alone. */
-  attach(server: Server): void {
-    const onUpgrade = (request: IncomingMessage, socket: Duplex, head: Buffer) => {
-      if (request.url?.split('?', 1)[0] === AGENT_SOCKET_PATH) this.#onUpgrade(request, socket, head);
-    };
-    server.on('upgrade', onUpgrade);
-    this.#detach.push(() => server.removeListener('upgrade', onUpgrade));
+  attach(source: UpgradeSource): void {
+    const detach = source.onUpgrade((request, socket, head) => {
+      if (request.url?.split('?', 1)[0] !== AGENT_SOCKET_PATH) return false;
+      this.#onUpgrade(request, socket, head);
+      return true;
+    });
+    this.#detach.push(detach);
   }
 
   /** Instances with a live session. */

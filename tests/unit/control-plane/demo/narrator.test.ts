@@ -12,6 +12,11 @@ const SILENT: ReadonlySet<EventType> = new Set([
   'operation.finished',
   'machine.releasing',
   'restore.progress',
+  'enrolment.used',
+  'enrolment.revoked',
+  'credential.replaced',
+  'agent.upgrade-offered',
+  'gateway.moved',
 ]);
 
 function event(type: string, data: EventView['data'] = {}): EventView {

@@ -1,6 +1,7 @@
 import { once } from 'node:events';
 import { createServer as createHttpServer, type RequestListener, type Server as HttpServer } from 'node:http';
 import { type AddressInfo, connect, createServer, type Server, type Socket } from 'node:net';
+import { listen } from '@dumont/control-plane/http/listen.ts';
 import { GatewayAddresses } from '@dumont/control-plane/gateway/addresses.ts';
 import { Gateway } from '@dumont/control-plane/gateway/gateway.ts';
 import type { GatewayLimits } from '@dumont/control-plane/gateway/gateway-limits.ts';
@@ -49,11 +50,8 @@ export class GatewayWorld implements AsyncDisposable {
   static async start(db: Database, limits: Partial<GatewayLimits> = {}): Promise<GatewayWorld> {
     const changed = new Bell();
     const stack = new AsyncDisposableStack();
-    const server = createHttpServer();
-    server.listen(0, '127.0.0.1');
-    await once(server, 'listening');
-    stack.defer(() => closeHttp(server));
-    const url = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
+    const server = stack.use(await listen({ host: '127.0.0.1', port: 0 }));
+    const url = `http://127.0.0.1:${server.port}`;
     const world = new GatewayWorld({ db, url, changed, stack });
     const gateway = new Gateway({
       db,
@@ -71,10 +69,7 @@ export class GatewayWorld implements AsyncDisposable {
     });
     stack.use(gateway);
     await gateway.start();
-    server.on(
-      'request',
-      gateway.handle((_request, response) => void response.end('the control plane itself')),
-    );
+    server.serve(gateway.handle((_request, response) => void response.end('the control plane itself')));
     gateway.attach(server);
     return world;
   }

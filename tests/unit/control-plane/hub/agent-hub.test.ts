@@ -285,12 +285,18 @@ test('waitConnected resolves with the welcome, and rejects when given up', async
 test('upgrades of other paths are left to other handlers', async () => {
   await using world = await hubWorld();
   const other = new WebSocketServer({ noServer: true });
-  world.server.on('upgrade', (request, socket, head) => {
-    if (request.url === '/other') other.handleUpgrade(request, socket, head, (client) => client.close(4999));
+  world.server.onUpgrade((request, socket, head) => {
+    if (request.url !== '/other') return false;
+    other.handleUpgrade(request, socket, head, (client) => client.close(4999));
+    return true;
   });
   const socket = new WebSocket(world.url.replace('/agent/v1', '/other'));
   const [code] = (await once(socket, 'close')) as [number];
   expect(code).toBe(4999);
+
+  const nobodys = new WebSocket(world.url.replace('/agent/v1', '/nobodys'));
+  const [error] = (await once(nobodys, 'error')) as [Error];
+  expect(error.message).toContain('404');
 });
 
 test('connections beyond the cap of ungreeted ones are turned away until the others are greeted', async () => {

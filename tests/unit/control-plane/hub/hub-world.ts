@@ -1,9 +1,8 @@
 import { once } from 'node:events';
-import { createServer } from 'node:http';
-import type { AddressInfo } from 'node:net';
 import type { AgentDirectory } from '@dumont/control-plane/hub/agent-directory.ts';
 import { AgentHub, type AgentHubOptions } from '@dumont/control-plane/hub/agent-hub.ts';
 import type { HubListener } from '@dumont/control-plane/hub/hub-listener.ts';
+import { listen } from '@dumont/control-plane/http/listen.ts';
 import { newId, type InstanceId } from '@dumont/shared/model/ids.ts';
 import { createLogger } from '@dumont/shared/node/logger.ts';
 import type { Assignment, Hello } from '@dumont/shared/protocol/hello.ts';
@@ -31,10 +30,9 @@ export async function hubWorld(options: Partial<AgentHubOptions> = {}) {
   const directory = options.directory ?? admittingDirectory();
   const log = createLogger('test', 'silent');
   const hub = new AgentHub({ clock: systemClock, listener, log, ...options, directory });
-  const server = createServer((_request, response) => response.writeHead(404).end());
+  const server = await listen({ host: '127.0.0.1', port: 0 });
   hub.attach(server);
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
-  const url = `ws://127.0.0.1:${(server.address() as AddressInfo).port}${AGENT_SOCKET_PATH}`;
+  const url = `ws://127.0.0.1:${server.port}${AGENT_SOCKET_PATH}`;
   return {
     hub,
     server,
@@ -46,8 +44,7 @@ export async function hubWorld(options: Partial<AgentHubOptions> = {}) {
     },
     async [Symbol.asyncDispose]() {
       await hub[Symbol.asyncDispose]();
-      server.closeAllConnections();
-      await new Promise((resolve) => server.close(resolve));
+      await server[Symbol.asyncDispose]();
     },
   };
 }

@@ -3,6 +3,7 @@ import { HeartbeatMonitor } from '@dumont/control-plane/detect/heartbeat-monitor
 import { MachineLocator } from '@dumont/control-plane/detect/machine-locator.ts';
 import { AgentHub } from '@dumont/control-plane/hub/agent-hub.ts';
 import { Fleet } from '@dumont/control-plane/hub/fleet.ts';
+import { listen } from '@dumont/control-plane/http/listen.ts';
 import { Wardship } from '@dumont/control-plane/operations/wardship.ts';
 import { fencePrimary, promotePrimary } from '@dumont/control-plane/store/workspaces.ts';
 import { DatabaseAgentDirectory } from '@dumont/control-plane/workspaces/agent-directory.ts';
@@ -11,9 +12,6 @@ import { enrol } from '@dumont/control-plane/workspaces/enrolment.ts';
 import { createLogger } from '@dumont/shared/node/logger.ts';
 import { must } from '@dumont/shared/util/assert.ts';
 import { systemClock } from '@dumont/shared/util/clock.ts';
-import { once } from 'node:events';
-import { createServer } from 'node:http';
-import type { AddressInfo } from 'node:net';
 import { expect, test } from 'vitest';
 import { AgentClient } from '../../../world/agent-client.ts';
 import { onEachDatabase } from '../../../world/databases.ts';
@@ -56,17 +54,14 @@ onEachDatabase((database) => {
     );
     const locator = new MachineLocator({ db, providers: new Map() });
     const wardship = new Wardship({ db, hub, monitor, locator, settings, graceMs: 1_000, clock: systemClock, log });
-    const server = createServer();
+    const server = stack.use(await listen({ host: '127.0.0.1', port: 0 }));
     hub.attach(server);
-    server.listen(0, '127.0.0.1');
-    await once(server, 'listening');
-    stack.defer(() => void server.close());
 
     const enrolToken = must(world.provider.orders[0]?.agentEnvironment['DUMONT_ENROL_TOKEN'], 'it got a token');
     const credential = drawSecret();
     const body = { enrolToken, credential, hostname: 'h', agentVersion: '0' };
     await enrol({ db, clock: world.clock, onChange: () => {} }, body, 'here');
-    const { port } = server.address() as AddressInfo;
+    const { port } = server;
     const connecting = AgentClient.connect({ port }, { instanceId, credential });
     await admission.read.promise;
     await fencePrimary(db, workspaceId, instanceId);
