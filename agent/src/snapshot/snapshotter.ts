@@ -156,12 +156,16 @@ export class Snapshotter {
     const base = this.#base;
     this.#base = null;
     let avoid: ReadonlySet<string> = new Set();
-    for (let attempt = 1; ; attempt += 1) {
-      const result = await this.#attempt(options, { base, avoid });
-      if (!('unsound' in result)) return result;
-      const { unsound } = result;
-      if (unsound.kind === 'forgotten' || attempt === MAX_ATTEMPTS) throw unsoundError(unsound);
-      avoid = new Set([...avoid, ...unsound.packIds]);
+    try {
+      for (let attempt = 1; ; attempt += 1) {
+        const result = await this.#attempt(options, { base, avoid });
+        if (!('unsound' in result)) return result;
+        const { unsound } = result;
+        if (unsound.kind === 'forgotten' || attempt === MAX_ATTEMPTS) throw unsoundError(unsound);
+        avoid = new Set([...avoid, ...unsound.packIds]);
+      }
+    } finally {
+      this.#rest();
     }
   }
 
@@ -286,6 +290,7 @@ export class Snapshotter {
     }
     const segments = Array.from(states, ([segment, known]) => ({ ...segment, states: known }));
     this.#remember(ref, { ...loaded, held: new HeldSnapshot(segments) });
+    this.#rest();
   }
 
   /** Looks at what may have changed where that is known to suffice, else at everything. */
@@ -378,6 +383,11 @@ export class Snapshotter {
     const remembered = await statCache?.load(ref.manifestHash, held);
     const packs = packsOf(stored.root.packs, held);
     return { held: remembered ?? held, seq: stored.root.seq, priority: stored.root.priority ?? [], packs };
+  }
+
+  /** Until the next call all that is remembered stays packed. */
+  #rest(): void {
+    for (const { held } of this.#loaded.values()) held.rest();
   }
 
   #remember(ref: SnapshotRef, loaded: LoadedSnapshot): void {
