@@ -11,7 +11,7 @@ test('a sample of this very machine fits the protocol, and the second one knows 
   const clock = new ManualClock();
   const sampler = new HostSampler({ workspaceDir: import.meta.dirname, clock });
   expect(await sampler.sample()).toMatchObject({ networkRxBytesPerSecond: null, networkTxBytesPerSecond: null });
-  clock.advance(1_000);
+  await clock.advance(1_000);
   const host = await sampler.sample();
   expect(sampleSchema.parse({ kind: 'sample', gpus: [], host }).host).toEqual(host);
   expect(host.memoryUsedBytes).toBeLessThanOrEqual(host.memoryTotalBytes);
@@ -35,7 +35,7 @@ test('load and rates are differences to the sample before, loopback left out', a
     memoryTotalBytes: 8_000 * 1_024,
     memoryUsedBytes: 3_000 * 1_024,
   });
-  clock.advance(2_000);
+  await clock.advance(2_000);
   await writeProc(folder.path, { cpu: '150 0 100 740 110 0 0 0 90 0', eth0: [5_000, 900] });
   expect(await sampler.sample()).toMatchObject({
     cpuPct: 50,
