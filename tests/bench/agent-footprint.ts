@@ -33,7 +33,12 @@ const TICKS_PER_SECOND = 100;
 /** Snapshot, collection and the first host sample are over by then. */
 const SETTLE_MS = 20_000;
 /** What install/supervisor.sh sets. */
-const TUNABLES = 'glibc.malloc.arena_max=1:glibc.malloc.trim_threshold=131072:glibc.malloc.mmap_threshold=131072';
+const TUNABLES = [
+  'glibc.malloc.arena_max=1',
+  'glibc.malloc.trim_threshold=131072',
+  'glibc.malloc.mmap_threshold=8192',
+  'glibc.malloc.mmap_max=16384',
+].join(':');
 
 const agent = await builtAgent({ suffix: 'bench' });
 report('compressed size', (await stat(agent.gz)).size / 1e6, GOALS.compressedMb, 'MB');

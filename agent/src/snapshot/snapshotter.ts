@@ -12,7 +12,7 @@ import type { CallOptions, ObjectStore } from '../storage/object-store.ts';
 import { throwIfAborted } from '../storage/object-store.ts';
 import type { DirtyMark } from '../workspace/dirty-set.ts';
 import { loadIgnoreRules } from '../workspace/ignore.ts';
-import { loadPriority } from '../workspace/priority.ts';
+import { isSamePriority, loadPriority } from '../workspace/priority.ts';
 import { scanWorkspace, type ScanResult, type SkippedPath } from '../workspace/scan.ts';
 import { scanChanges, type ChangeScan } from './changed-paths.ts';
 import { ChunkBook } from './chunk-book.ts';
@@ -165,7 +165,7 @@ export class Snapshotter {
         avoid = new Set([...avoid, ...unsound.packIds]);
       }
     } finally {
-      this.#rest();
+      for (const { held } of this.#loaded.values()) held.rest();
     }
   }
 
@@ -213,7 +213,7 @@ export class Snapshotter {
       'dropped' in scan && parent !== null
         ? mergeChanges(parent.held, scan, tree)
         : mergeScan(parent?.held ?? null, tree);
-    if (parent !== null && isSameTree(segments, parent.held) && isSamePatterns(priority, parent.priority)) {
+    if (parent !== null && isSameTree(segments, parent.held) && isSamePriority(priority, parent.priority)) {
       const ref = must(options.parent, 'there is a parent');
       await this.#settle(ref, { ...parent, held: new HeldSnapshot(segments) }, tree);
       return { kind: 'unchanged', tornPaths: tree.tornPaths, skipped: tree.skipped };
@@ -289,8 +289,9 @@ export class Snapshotter {
       states.get(found.segment)?.set([ctimeNs, ino, dev], found.index * STATE_FIELDS);
     }
     const segments = Array.from(states, ([segment, known]) => ({ ...segment, states: known }));
-    this.#remember(ref, { ...loaded, held: new HeldSnapshot(segments) });
-    this.#rest();
+    const held = new HeldSnapshot(segments);
+    held.rest();
+    this.#remember(ref, { ...loaded, held });
   }
 
   /** Looks at what may have changed where that is known to suffice, else at everything. */
@@ -385,11 +386,6 @@ export class Snapshotter {
     return { held: remembered ?? held, seq: stored.root.seq, priority: stored.root.priority ?? [], packs };
   }
 
-  /** Until the next call all that is remembered stays packed. */
-  #rest(): void {
-    for (const { held } of this.#loaded.values()) held.rest();
-  }
-
   #remember(ref: SnapshotRef, loaded: LoadedSnapshot): void {
     this.#loaded.delete(ref.manifestHash);
     this.#loaded.set(ref.manifestHash, loaded);
@@ -398,8 +394,4 @@ export class Snapshotter {
       this.#loaded.delete(hash);
     }
   }
-}
-
-function isSamePatterns(a: readonly string[], b: readonly string[]): boolean {
-  return a.length === b.length && a.every((one, index) => one === b[index]);
 }
