@@ -164,6 +164,7 @@ run_in_background() {
     trap - TERM INT HUP USR1
     load_environment
     hand_over
+    spare_memory
     cd / && exec "$prefix/current/dumont-agent" run
   ) </dev/null >>"$log" 2>&1 &
   agent_pid=$!
@@ -251,6 +252,16 @@ renew_self() {
 hand_over() {
   export DUMONT_INSTALL_DIR="$prefix" DUMONT_CONFIG_DIR="$config_dir" DUMONT_STATE_DIR="$state_dir"
   umask "$caller_umask"
+}
+
+# The C library otherwise keeps what has been given back to it, 30 MB in an agent at rest: one arena for all threads, and
+# pages of its own, of which the system has few enough, for what is larger than two. The agent takes the setting out of its
+# workload's environment by the copy; one that the operator made stays, and is for both.
+spare_memory() {
+  [ -z "${GLIBC_TUNABLES:-}" ] || return 0
+  GLIBC_TUNABLES=glibc.malloc.arena_max=1:glibc.malloc.trim_threshold=131072
+  GLIBC_TUNABLES=$GLIBC_TUNABLES:glibc.malloc.mmap_threshold=8192:glibc.malloc.mmap_max=16384
+  export GLIBC_TUNABLES DUMONT_OWN_TUNABLES="$GLIBC_TUNABLES"
 }
 
 # ---- upgrades: the file upgrade.pending says that the version in `current` has yet to prove itself -------------------

@@ -3,6 +3,7 @@ import { LOG_LEVELS, type LogLevel } from '@dumont/shared/node/logger.ts';
 import { credentialSchema } from '@dumont/shared/protocol/primitives.ts';
 import { AGENT_SOCKET_PATH } from '@dumont/shared/protocol/version.ts';
 import { z } from 'zod';
+import { withoutOwnTunables } from './host/own-tunables.ts';
 import { withoutSecretVariables } from './host/secret-variables.ts';
 
 /** Every environment variable of the agent; `--help` and install/env.example are made from it. */
@@ -53,7 +54,7 @@ export interface AgentConfig {
   readonly nvidiaSmi: string;
   readonly fileStoreMount: string | null;
   readonly logLevel: LogLevel;
-  /** What the user's command sees: the agent's own environment without its secrets. */
+  /** What the user's command sees: the agent's own environment without its secrets and its supervisor's tunables. */
   readonly workloadEnvironment: Readonly<Record<string, string>>;
   /** Apart from the rest, so that logging the configuration cannot leak it. */
   readonly secrets: { readonly enrolToken: string | null; readonly snapshotPassword: string | null };
@@ -71,7 +72,7 @@ export function readAgentConfig(environment: Readonly<Record<string, string | un
     nvidiaSmi: env.DUMONT_NVIDIA_SMI,
     fileStoreMount: env.DUMONT_FILE_STORE_MOUNT ?? null,
     logLevel: env.DUMONT_LOG_LEVEL,
-    workloadEnvironment: withoutSecretVariables(environment),
+    workloadEnvironment: withoutOwnTunables(withoutSecretVariables(environment)),
     secrets: { enrolToken: env.DUMONT_ENROL_TOKEN ?? null, snapshotPassword: env.SNAPSHOT_PASSWORD ?? null },
   };
 }

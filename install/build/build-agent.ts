@@ -91,10 +91,12 @@ async function buildFor(arch: AgentArchitecture, context: BuildContext): Promise
   const parts = join(work, `parts-${arch}`);
   await mkdir(parts);
   say(`linux-${arch}: putting the agent into it`);
-  await injectBlob(
-    executable,
-    await prepareBlob(parts, { main: bundles.main, assets: await assetsFor(arch, bundles) }),
-  );
+  const blob = await prepareBlob(parts, {
+    main: bundles.main,
+    assets: await assetsFor(arch, bundles),
+    isForThisArchitecture: arch === process.arch,
+  });
+  await injectBlob(executable, blob);
   say(`linux-${arch}: compressing`);
   const bytes = await readFile(executable);
   // Node's gzip writes no name and no time.

@@ -3,6 +3,7 @@ import type { Sample } from '@dumont/shared/protocol/heartbeat.ts';
 import type { Clock } from '@dumont/shared/util/clock.ts';
 import { toDumontError } from '@dumont/shared/util/errors.ts';
 import type { GpuSampler } from './gpu-sampler.ts';
+import { HostSampler } from './host-sampler.ts';
 
 /** The dashboard shows a machine's load, it does not steer by it. */
 const SAMPLE_MS = 2_000;
@@ -16,15 +17,17 @@ export interface SampleLoopOptions {
   readonly log: Logger;
 }
 
-/** Sends a sample every two seconds while online; its slow first measurement comes well after the first beat. */
+/** Sends a sample every two seconds while online. */
 export class SampleLoop implements AsyncDisposable {
   readonly #options: SampleLoopOptions;
+  readonly #host: HostSampler;
   readonly #cancel: () => void;
   #running: Promise<void> | null = null;
   #isFailing = false;
 
   constructor(options: SampleLoopOptions) {
     this.#options = options;
+    this.#host = new HostSampler(options);
     this.#cancel = options.clock.every(SAMPLE_MS, () => {
       if (options.isOnline()) this.#running ??= this.#sample();
     });
@@ -36,11 +39,9 @@ export class SampleLoop implements AsyncDisposable {
   }
 
   async #sample(): Promise<void> {
-    const { workspaceDir, gpus, send, log } = this.#options;
+    const { gpus, send, log } = this.#options;
     try {
-      // Loaded by the first sample, two seconds after the first beat.
-      const { sampleHost } = await import('./host-sampler.ts');
-      const host = await sampleHost(workspaceDir);
+      const host = await this.#host.sample();
       send({ kind: 'sample', gpus: [...gpus.latest()], host });
       this.#isFailing = false;
     } catch (error) {

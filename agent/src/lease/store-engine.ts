@@ -2,6 +2,7 @@ import { join } from 'node:path';
 import type { Clock } from '@dumont/shared/util/clock.ts';
 import type { Random } from '@dumont/shared/util/random.ts';
 import type { Identity } from '../identity/credential-file.ts';
+import { MemoryKeeper } from '../host/memory-keeper.ts';
 import { restoreSnapshot } from '../restore/restorer.ts';
 import { RingKeeper } from '../secrets/ring-keeper.ts';
 import type { StoreSecrets } from '../snapshot/seal.ts';
@@ -50,12 +51,16 @@ export function storeEngine(options: StoreEngineOptions): OpenEngine {
       snapshotters.set(masterId, snapshotter);
       return snapshotter;
     };
+    const memory = new MemoryKeeper();
     return {
       renew: (grant) => store.renew(grant),
       ignoreRules: () => loadIgnoreRules(root),
       create: async (request) => {
         const secrets = await keys.secretsFor(request.parent, { signal: request.signal });
-        return snapshotterFor(secrets).create({ ...request, effort: linkEffort(storage, store.throughput()) });
+        const effort = linkEffort(storage, store.throughput());
+        const outcome = await snapshotterFor(secrets).create({ ...request, effort });
+        memory.release();
+        return outcome;
       },
       restore: async (request) => {
         const { snapshot, signal } = request;

@@ -1,5 +1,6 @@
 import type { ChunkRow } from '@dumont/shared/format/manifest.ts';
 import { must } from '@dumont/shared/util/assert.ts';
+import { PlaceTable } from '../catalogue/place-table.ts';
 import type { ChunkLocation } from './pack-writer.ts';
 import type { KnownChunks } from './write-pipeline.ts';
 
@@ -8,32 +9,38 @@ const MAX_UNUSED = 50_000;
 
 /** Where the chunks lie that the snapshots in memory refer to, those of file contents and of segments. */
 export class ChunkBook implements KnownChunks {
-  #locations = new Map<string, ChunkLocation>();
+  #places = new PlaceTable(0);
+  /** Of differences alone: the chunk each is one to, by its row. */
+  #bases = new Map<number, string>();
 
   get size(): number {
-    return this.#locations.size;
+    return this.#places.size;
   }
 
   has(chunkId: string): boolean {
-    return this.#locations.has(chunkId);
+    return this.#places.has(chunkId);
   }
 
   ids(): Iterable<string> {
-    return this.#locations.keys();
+    return this.#places.ids();
   }
 
   locate(chunkId: string): ChunkLocation | undefined {
-    return this.#locations.get(chunkId);
+    const place = this.#places.locate(chunkId);
+    if (place?.codec !== 'delta') return place;
+    return { ...place, baseId: this.#bases.get(this.#places.rowOf(chunkId)) };
   }
 
   add(location: ChunkLocation): void {
-    this.#locations.set(location.chunkId, location);
+    const row = this.#places.set(location);
+    if (location.baseId === undefined) this.#bases.delete(row);
+    else this.#bases.set(row, location.baseId);
   }
 
   /** Adds what a table of a manifest lists. A copy that is no difference is preferred: it may be a base. */
   addTable({ packs, chunks }: { readonly packs: readonly string[]; readonly chunks: readonly ChunkRow[] }): void {
     for (const [chunkId, pack, offset, storedLength, rawLength, codec, base] of chunks) {
-      const known = this.#locations.get(chunkId);
+      const known = this.#places.locate(chunkId);
       if (known !== undefined && (known.codec !== 'delta' || codec === 'delta')) continue;
       const packId = must(packs[pack], 'a checked table lists its packs');
       const baseId = base === undefined ? undefined : must(chunks[base], 'a checked table lists its bases')[0];
@@ -43,15 +50,16 @@ export class ChunkBook implements KnownChunks {
 
   /** Forgets what is not used when that has become much. @param used ids, and how many with repetitions */
   trim(used: Iterable<string>, usedCount: number): void {
-    if (this.#locations.size <= usedCount + MAX_UNUSED) return;
-    const kept = new Map<string, ChunkLocation>();
+    if (this.size <= usedCount + MAX_UNUSED) return;
+    const kept = new ChunkBook();
     const keep = (chunkId: string) => {
-      const at = this.#locations.get(chunkId);
+      const at = this.locate(chunkId);
       if (at === undefined || kept.has(chunkId)) return;
-      kept.set(chunkId, at);
+      kept.add(at);
       if (at.baseId !== undefined) keep(at.baseId);
     };
     for (const chunkId of used) keep(chunkId);
-    this.#locations = kept;
+    this.#places = kept.#places;
+    this.#bases = kept.#bases;
   }
 }

@@ -55,7 +55,7 @@ export class DeltaBases {
   #listCandidates(): ReadonlyMap<string, readonly DraftFile[]> {
     const found = new Map<string, DraftFile[]>();
     for (const { entries } of this.#parent.segments) {
-      for (const draft of entries) {
+      for (const draft of entries.drafts) {
         if (draft.type !== 'file' || draft.size < MIN_FILE_BYTES || draft.holes !== undefined) continue;
         const key = keyOf(draft.path, draft.size);
         found.set(key, [...(found.get(key) ?? []), draft]);

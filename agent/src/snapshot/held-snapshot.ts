@@ -2,6 +2,7 @@ import type { SnapshotCounts } from '@dumont/shared/format/manifest.ts';
 import { must } from '@dumont/shared/util/assert.ts';
 import type { FileState, ScannedEntry, SkippedPath } from '../workspace/scan.ts';
 import type { DraftEntry, DraftFile } from './draft.ts';
+import type { HeldEntries } from './held-entries.ts';
 
 /** Numbers kept of an entry's inode: ctime in ns, 0 when it is not to be trusted; inode; device. */
 export const STATE_FIELDS = 3;
@@ -18,8 +19,7 @@ export interface StoredSegment {
 
 /** A run of entries in memory. Immutable, and shared between the snapshots that have it. */
 export interface HeldSegment {
-  /** Ascending by path, at least one. */
-  readonly entries: readonly DraftEntry[];
+  readonly entries: HeldEntries;
   /** {@link STATE_FIELDS} for each entry: what its inode was when its content was taken. */
   readonly states: BigUint64Array;
   readonly weight: number;
@@ -65,7 +65,7 @@ export class HeldSnapshot {
     const hint = this.#at(this.#nextSegment, this.#nextIndex) ?? this.#at(this.#nextSegment + 1, 0);
     if (hint?.draft.path === path) return this.#found(hint);
     const segmentIndex = this.segmentOf(path);
-    const entries = this.segments[segmentIndex]?.entries ?? [];
+    const entries = this.segments[segmentIndex]?.entries.drafts ?? [];
     const index = lowerBound(entries.length, (at) => (entries[at]?.path ?? '') >= path);
     const found = this.#at(segmentIndex, index);
     if (found?.draft.path !== path) return undefined;
@@ -86,27 +86,33 @@ export class HeldSnapshot {
 
   /** Index of the segment that holds the path, or would: the last that begins at or before it, else the first. */
   segmentOf(path: string): number {
-    const after = lowerBound(this.segments.length, (at) => (this.segments[at]?.entries[0]?.path ?? '') > path);
+    const after = lowerBound(this.segments.length, (at) => (this.segments[at]?.entries.firstPath ?? '') > path);
     return Math.max(0, after - 1);
   }
 
   /** Entries with `from <= path < to`, ascending. */
   *range(from: string, to: string): Generator<DraftEntry> {
     for (let at = this.segmentOf(from); at < this.segments.length; at += 1) {
-      const { entries } = must(this.segments[at], 'the index is below the length');
-      const start = lowerBound(entries.length, (index) => (entries[index]?.path ?? '') >= from);
-      for (let index = start; index < entries.length; index += 1) {
-        const draft = must(entries[index], 'the index is below the length');
+      const { drafts } = must(this.segments[at], 'the index is below the length').entries;
+      const start = lowerBound(drafts.length, (index) => (drafts[index]?.path ?? '') >= from);
+      for (let index = start; index < drafts.length; index += 1) {
+        const draft = must(drafts[index], 'the index is below the length');
         if (draft.path >= to) return;
         yield draft;
       }
     }
   }
 
+  /** Lets go of the entries as objects: none of those that were found may be compared with later ones. */
+  rest(): void {
+    for (const { entries } of this.segments) entries.rest();
+  }
+
   #at(segmentIndex: number, index: number): HeldEntry | undefined {
     const segment = this.segments[segmentIndex];
-    const draft = segment?.entries[index];
-    return segment === undefined || draft === undefined ? undefined : { draft, segment, index };
+    if (segment === undefined || index >= segment.entries.length) return undefined;
+    const draft = segment.entries.drafts[index];
+    return draft === undefined ? undefined : { draft, segment, index };
   }
 
   #found(entry: HeldEntry): HeldEntry {

@@ -32,7 +32,7 @@ export function* idsOf(snapshots: readonly LoadedSnapshot[]): Generator<string> 
 /** Ids of the chunks a segment is stored in and of those its files consist of. */
 export function* chunkIdsOf({ entries, stored }: HeldSegment): Generator<string> {
   if (stored !== null) yield* stored.chunkIds;
-  for (const draft of entries) if (draft.type === 'file') yield* draft.chunkIds;
+  for (const draft of entries.drafts) if (draft.type === 'file') yield* draft.chunkIds;
 }
 
 /** Packs a snapshot's root names and those its segments do. Pure. */

@@ -36,11 +36,11 @@ export function mergeChanges(
       cutter.addSegment(segment);
       continue;
     }
-    for (const [index, { path }] of segment.entries.entries()) {
+    for (const [index, { path }] of segment.entries.drafts.entries()) {
       addRead(path);
       if (!isDropped(path)) cutter.addHeld(segment, index);
     }
-    addRead(parent.segments[at + 1]?.entries[0]?.path);
+    addRead(parent.segments[at + 1]?.entries.firstPath);
   }
   addRead(undefined);
   return cutter.finish();
@@ -54,11 +54,11 @@ export function isSameTree(segments: readonly HeldSegment[], snapshot: HeldSnaps
   if (isCutAlike) {
     return segments.every(({ entries }, at) => {
       const others = before[at]?.entries;
-      return entries === others || entries.every((draft, index) => draft === others?.[index]);
+      return entries === others || entries.drafts.every((draft, index) => draft === others?.drafts[index]);
     });
   }
-  const flat = segments.flatMap((one) => one.entries);
-  const others = before.flatMap((one) => one.entries);
+  const flat = segments.flatMap((one) => one.entries.drafts);
+  const others = before.flatMap((one) => one.entries.drafts);
   return flat.length === others.length && flat.every((draft, index) => draft === others[index]);
 }
 

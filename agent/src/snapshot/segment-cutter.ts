@@ -1,6 +1,7 @@
 import { beginsSegment, isSegmentFull, segmentWeight } from '@dumont/shared/format/segment.ts';
 import { must } from '@dumont/shared/util/assert.ts';
 import type { DraftEntry } from './draft.ts';
+import { HeldEntries } from './held-entries.ts';
 import { STATE_FIELDS, type HeldSegment, type HeldSnapshot } from './held-snapshot.ts';
 
 /** What is kept of an entry's inode; see {@link STATE_FIELDS}. */
@@ -41,16 +42,16 @@ export class SegmentCutter {
   /** Adds what lies at an index of a segment. */
   addHeld({ entries, states }: HeldSegment, index: number): void {
     const [ctimeNs = 0n, ino = 0n, dev = 0n] = states.subarray(index * STATE_FIELDS, (index + 1) * STATE_FIELDS);
-    this.add(must(entries[index], 'the index is below the length'), { ctimeNs, ino, dev });
+    this.add(must(entries.drafts[index], 'the index is below the length'), { ctimeNs, ino, dev });
   }
 
   /** Adds all entries of a segment, at once where it may stay as it is. */
   addSegment(segment: HeldSegment): void {
-    if (this.#isAtBoundary(must(segment.entries[0], 'a segment is not empty').path)) {
+    if (this.#isAtBoundary(segment.entries.firstPath)) {
       this.#close();
       this.#closed.push(segment);
     } else {
-      for (const index of segment.entries.keys()) this.addHeld(segment, index);
+      for (let index = 0; index < segment.entries.length; index += 1) this.addHeld(segment, index);
     }
   }
 
@@ -71,7 +72,7 @@ export class SegmentCutter {
   /** The last segment goes on: its old end is none any more. */
   #reopen(): void {
     const last = must(this.#closed.pop(), 'no boundary is due, so there is a segment before');
-    this.#entries = [...last.entries];
+    this.#entries = [...last.entries.drafts];
     this.#states = [...last.states];
     this.#weight = last.weight;
   }
@@ -91,20 +92,22 @@ export class SegmentCutter {
   #sameEarlier(entries: readonly DraftEntry[], first: string): HeldSegment | undefined {
     const earlier = this.#earlier?.segments[this.#earlier.segmentOf(first)];
     if (earlier?.entries.length !== entries.length) return undefined;
-    return entries.every((draft, index) => draft === earlier.entries[index]) ? earlier : undefined;
+    const { drafts } = earlier.entries;
+    return entries.every((draft, index) => draft === drafts[index]) ? earlier : undefined;
   }
 }
 
 /** A segment that is not stored yet. Pure. */
-function segmentOf(entries: readonly DraftEntry[], states: BigUint64Array, weight: number): HeldSegment {
-  const counts = { entries: entries.length, files: 0, bytes: 0 };
+function segmentOf(drafts: readonly DraftEntry[], states: BigUint64Array, weight: number): HeldSegment {
+  const counts = { entries: drafts.length, files: 0, bytes: 0 };
   const linkTargets: string[] = [];
-  for (const draft of entries) {
+  for (const draft of drafts) {
     if (draft.type === 'hardlink') linkTargets.push(draft.target);
     if (draft.type === 'file' || draft.type === 'hardlink') counts.files += 1;
     if (draft.type === 'file') counts.bytes += draft.size;
   }
   const stored = null;
+  const entries = new HeldEntries(drafts);
   return { entries, states, weight, counts, linkTargets: linkTargets.length === 0 ? NO_TARGETS : linkTargets, stored };
 }
 

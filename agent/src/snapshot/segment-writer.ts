@@ -30,7 +30,7 @@ export async function storeSegments(
   const stored = [...segments];
   const missing = [...segments.entries()].filter(([, segment]) => segment.stored === null);
   await forEachBounded(missing, MAX_ENCODERS, async ([index, segment]) => {
-    const tables = buildTables(segment.entries, locate);
+    const tables = buildTables(segment.entries.drafts, locate);
     const json = encodeSegment(tables);
     const chunkIds: string[] = [];
     for (let at = 0; at < json.length; at += MAX_FRAME_RAW_BYTES) {
@@ -51,7 +51,7 @@ export function describeSegments(
   }
   const table = new ChunkTable(locate);
   const segments = snapshot.segments.map(({ entries, stored }) => ({
-    first: must(entries[0], 'a segment is not empty').path,
+    first: entries.firstPath,
     entries: entries.length,
     chunks: storedPlace(stored).chunkIds.map((chunkId) => table.rowOf(chunkId)),
   }));

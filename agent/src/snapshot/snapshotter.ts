@@ -12,7 +12,7 @@ import type { CallOptions, ObjectStore } from '../storage/object-store.ts';
 import { throwIfAborted } from '../storage/object-store.ts';
 import type { DirtyMark } from '../workspace/dirty-set.ts';
 import { loadIgnoreRules } from '../workspace/ignore.ts';
-import { loadPriority } from '../workspace/priority.ts';
+import { isSamePriority, loadPriority } from '../workspace/priority.ts';
 import { scanWorkspace, type ScanResult, type SkippedPath } from '../workspace/scan.ts';
 import { scanChanges, type ChangeScan } from './changed-paths.ts';
 import { ChunkBook } from './chunk-book.ts';
@@ -156,12 +156,16 @@ export class Snapshotter {
     const base = this.#base;
     this.#base = null;
     let avoid: ReadonlySet<string> = new Set();
-    for (let attempt = 1; ; attempt += 1) {
-      const result = await this.#attempt(options, { base, avoid });
-      if (!('unsound' in result)) return result;
-      const { unsound } = result;
-      if (unsound.kind === 'forgotten' || attempt === MAX_ATTEMPTS) throw unsoundError(unsound);
-      avoid = new Set([...avoid, ...unsound.packIds]);
+    try {
+      for (let attempt = 1; ; attempt += 1) {
+        const result = await this.#attempt(options, { base, avoid });
+        if (!('unsound' in result)) return result;
+        const { unsound } = result;
+        if (unsound.kind === 'forgotten' || attempt === MAX_ATTEMPTS) throw unsoundError(unsound);
+        avoid = new Set([...avoid, ...unsound.packIds]);
+      }
+    } finally {
+      for (const { held } of this.#loaded.values()) held.rest();
     }
   }
 
@@ -209,7 +213,7 @@ export class Snapshotter {
       'dropped' in scan && parent !== null
         ? mergeChanges(parent.held, scan, tree)
         : mergeScan(parent?.held ?? null, tree);
-    if (parent !== null && isSameTree(segments, parent.held) && isSamePatterns(priority, parent.priority)) {
+    if (parent !== null && isSameTree(segments, parent.held) && isSamePriority(priority, parent.priority)) {
       const ref = must(options.parent, 'there is a parent');
       await this.#settle(ref, { ...parent, held: new HeldSnapshot(segments) }, tree);
       return { kind: 'unchanged', tornPaths: tree.tornPaths, skipped: tree.skipped };
@@ -285,7 +289,9 @@ export class Snapshotter {
       states.get(found.segment)?.set([ctimeNs, ino, dev], found.index * STATE_FIELDS);
     }
     const segments = Array.from(states, ([segment, known]) => ({ ...segment, states: known }));
-    this.#remember(ref, { ...loaded, held: new HeldSnapshot(segments) });
+    const held = new HeldSnapshot(segments);
+    held.rest();
+    this.#remember(ref, { ...loaded, held });
   }
 
   /** Looks at what may have changed where that is known to suffice, else at everything. */
@@ -388,8 +394,4 @@ export class Snapshotter {
       this.#loaded.delete(hash);
     }
   }
-}
-
-function isSamePatterns(a: readonly string[], b: readonly string[]): boolean {
-  return a.length === b.length && a.every((one, index) => one === b[index]);
 }

@@ -19,3 +19,8 @@ export async function loadPriority(root: string): Promise<readonly string[]> {
   }
   return patterns;
 }
+
+/** The same patterns in the same order. Pure. */
+export function isSamePriority(a: readonly string[], b: readonly string[]): boolean {
+  return a.length === b.length && a.every((one, index) => one === b[index]);
+}
