@@ -1,8 +1,8 @@
-import { spawnSync } from 'node:child_process';
-import { join } from 'node:path';
+import { builtAgent } from '../../world/agent-build.ts';
 import { isOnPath, type Command } from './measure.ts';
 
-const AGENT_MAIN = join(import.meta.dirname, '../../../agent/src/main.ts');
+/** The executable that users install, as the peers are executables. */
+const AGENT = (await builtAgent()).path;
 
 export type ContenderName = 'dumont' | 'dumont-small' | 'restic' | 'kopia' | 'tar-lz4' | 'cp';
 
@@ -25,19 +25,15 @@ function shell(script: string, ...args: readonly string[]): Command {
 }
 
 function dumont(name: 'dumont' | 'dumont-small', flags: readonly string[]): Contender {
-  const agent = (...args: readonly string[]): Command => ({ argv: [process.execPath, AGENT_MAIN, ...args] });
+  const agent = (...args: readonly string[]): Command => ({ argv: [AGENT, ...args] });
   return {
     name,
     isIncremental: true,
-    isPresent: () => flags.every((flag) => !flag.startsWith('--') || agentHelp().includes(flag)),
+    isPresent: () => true,
     init: () => [],
     snapshot: (folder, store) => agent('snapshot', folder, '--to', `file://${store}`, '--json', ...flags),
     restore: (store, target) => agent('restore', '--from', `file://${store}`, '--to', target, '--json'),
   };
-}
-
-function agentHelp(): string {
-  return spawnSync(process.execPath, [AGENT_MAIN, 'snapshot', '--help'], { encoding: 'utf8' }).stdout;
 }
 
 const restic: Contender = {
