@@ -1,3 +1,4 @@
+import { join } from 'node:path';
 import { builtAgent } from '../../world/agent-build.ts';
 import { isOnPath, type Command } from './measure.ts';
 
