@@ -44,6 +44,8 @@ export interface SpotLossOptions {
   readonly loss: LossKind;
   readonly workspace: string | undefined;
   readonly staging: string;
+  /** Keep a standby. */
+  readonly standby: boolean;
   readonly say: (line: string) => void;
   readonly signal: AbortSignal;
 }
@@ -54,7 +56,7 @@ export async function runSpotLoss(options: SpotLossOptions): Promise<SpotLossRep
   using deadline = new Deadline(systemClock, RUN_UP_TIMEOUT_MS, options.signal);
   const runUp = deadline.signal;
   say('putting a workspace on its first machine');
-  const provision = await session.provision(options.workspace, options.staging);
+  const provision = await session.provision(options.workspace, options.staging, options.standby);
   await session.finished(provision.operationId, runUp);
   const primary = await session.primary();
   const folder = session.workspaceFolderOf(primary);

@@ -174,7 +174,8 @@ export async function listUnattendedLosses(db: Queryable): Promise<readonly Inst
   return rows.map(toInstance);
 }
 
-function toInstance(row: Row): InstanceRow {
+/** Reads a row of the table `instances`. */
+export function toInstance(row: Row): InstanceRow {
   return {
     id: text(row, 'id') as InstanceId,
     workspaceId: text(row, 'workspace_id') as WorkspaceId,

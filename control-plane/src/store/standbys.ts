@@ -1,5 +1,6 @@
 import type { InstanceId, WorkspaceId } from '@dumont/shared/model/ids.ts';
 import type { Queryable } from './database.ts';
+import { toInstance, type InstanceRow } from './instances.ts';
 import { toWorkspace, type WorkspaceRow } from './workspaces.ts';
 
 /** One unfinished operation at most looks for a workspace's standby. */
@@ -49,6 +50,19 @@ export async function permitStandbySave(
 /** Nothing more of a standby becomes the head: whoever reads the head afterwards reads the one that is restored. */
 export async function forbidStandbySave(db: Queryable, workspaceId: WorkspaceId): Promise<void> {
   await db.query('update workspaces set standby_save_epoch = null where id = $1', [workspaceId]);
+}
+
+/** The standby of each of these workspaces; those without one are missing. */
+export async function standbysOf(
+  db: Queryable,
+  workspaceIds: readonly WorkspaceId[],
+): Promise<ReadonlyMap<WorkspaceId, InstanceRow>> {
+  const rows = await db.query(
+    `select i.* from workspaces w join instances i on i.id = w.standby_instance_id
+     where w.id in (select jsonb_array_elements_text($1::jsonb))`,
+    [JSON.stringify(workspaceIds)],
+  );
+  return new Map(rows.map(toInstance).map((instance) => [instance.workspaceId, instance]));
 }
 
 /** Workspaces that have a standby or want one. */
