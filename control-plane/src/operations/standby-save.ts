@@ -19,8 +19,6 @@ import type { OperationParts } from './operation-parts.ts';
 const SAVE_BASE_MS = 10_000;
 /** A standby reads its whole folder, at this rate on a slow disk, bytes per millisecond. */
 const SAVE_BYTES_PER_MS = 100_000;
-/** A beat that came sooner after the standby joined may still speak of the one before it. */
-const LAG_TRUST_MS = 1_000;
 
 /** What became of the standby's copy in a failover; part of the operation's data. */
 export const standbySaveSchema = z.object({
@@ -117,7 +115,8 @@ export function objectionTo(facts: {
 }): string | null {
   const { isConnected, lag, standbyReadyAtMs, head } = facts;
   if (!isConnected) return 'the standby is not connected';
-  if (lag === null || lag === undefined || lag.atMs < standbyReadyAtMs + LAG_TRUST_MS) {
+  // A beat from before this standby joined speaks of another.
+  if (lag === null || lag === undefined || lag.atMs <= standbyReadyAtMs) {
     return 'nobody knows whether the standby had everything';
   }
   if (head !== undefined && lag.atMs - lag.ms <= heldSinceMs(head)) return 'the last snapshot is newer';
