@@ -91,7 +91,11 @@ async function runInteractive(options: DemoOptions, signal: AbortSignal): Promis
   try {
     say(`control plane at ${url}, data in ${dataDirectory}`);
     if (known === undefined) {
-      const { operationId } = await session.provision(options.workspace, join(dataDirectory, 'staging'), options.standby);
+      const { operationId } = await session.provision(
+        options.workspace,
+        join(dataDirectory, 'staging'),
+        options.standby,
+      );
       await session.finished(operationId, signal);
     } else {
       const unused = options.workspace === undefined ? '' : '; --workspace is not used';

@@ -98,7 +98,11 @@ export class DemoSession implements AsyncDisposable {
     const workspaceId = newId('workspace');
     const snapshot = await this.#snapshotFolder(staging, workspaceId);
     return this.client.call('provision', {
-      body: { name: DEMO_WORKSPACE, policy: { ...DEMO_POLICY, standby: { enabled: standby } }, initial: { workspaceId, snapshot } },
+      body: {
+        name: DEMO_WORKSPACE,
+        policy: { ...DEMO_POLICY, standby: { enabled: standby } },
+        initial: { workspaceId, snapshot },
+      },
     });
   }
 

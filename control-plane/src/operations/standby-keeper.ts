@@ -35,7 +35,7 @@ interface Kept {
 export class StandbyKeeper implements AsyncDisposable {
   readonly #parts: OperationParts;
   readonly #runner: Pick<OperationRunner, 'nudge'>;
-  readonly #locate: StandbySync['locate'];
+  readonly #sync: StandbySync;
   readonly #onRelease: () => void;
   readonly #stop = new AbortController();
   /** Of the workspaces of the last round. */
@@ -46,14 +46,14 @@ export class StandbyKeeper implements AsyncDisposable {
     parts: OperationParts,
     links: {
       readonly runner: Pick<OperationRunner, 'nudge'>;
-      readonly locate: StandbySync['locate'];
+      readonly sync: StandbySync;
       /** Lets the sweeper act on a release at once. */
       readonly onRelease: () => void;
     },
   ) {
     this.#parts = parts;
     this.#runner = links.runner;
-    this.#locate = links.locate;
+    this.#sync = links.sync;
     this.#onRelease = links.onRelease;
   }
 
@@ -156,7 +156,7 @@ export class StandbyKeeper implements AsyncDisposable {
   async #introduce(workspace: WorkspaceRow, standbyId: InstanceId, kept: Kept): Promise<void> {
     const { primaryInstanceId, epoch } = workspace;
     if (primaryInstanceId === null) return;
-    const address = await this.#locate(standbyId);
+    const address = await this.#sync.locate(standbyId);
     if (address === null) return;
     const key = `${primaryInstanceId} ${standbyId} ${epoch} ${address.host}:${address.port}`;
     if (key === kept.toldKey) return;

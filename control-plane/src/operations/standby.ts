@@ -54,7 +54,11 @@ async function searchStep(parts: OperationParts, { workspaceId, data, signal }: 
     ({ machineId }) => machineId !== primary?.offer.machineId && !data.excludedMachineIds.includes(machineId),
   );
   const shortlist = rankStandbyOffers(elsewhere, policy).slice(0, SHORTLIST_LENGTH);
-  const detail = { offersSeen: offers.length, offersFitting: shortlist.length, ...(failures.length > 0 && { failures }) };
+  const detail = {
+    offersSeen: offers.length,
+    offersFitting: shortlist.length,
+    ...(failures.length > 0 && { failures }),
+  };
   if (shortlist.length > 0) return { event: 'offersFound', data: { ...data, offers: [...shortlist] }, detail };
   return { event: 'gaveUp', data, detail, error: 'no offer fits: raise the price cap of the standby' };
 }

@@ -30,10 +30,7 @@ export function syncTokenOf(
 export function syncPartOf(
   secret: string,
   facts: {
-    readonly workspace: Pick<
-      WorkspaceRow,
-      'id' | 'epoch' | 'primaryInstanceId' | 'standbyInstanceId'
-    >;
+    readonly workspace: Pick<WorkspaceRow, 'id' | 'epoch' | 'primaryInstanceId' | 'standbyInstanceId'>;
     readonly instanceId: InstanceId;
     readonly standing: Standing;
     readonly address: MachineAddress | null;

@@ -130,7 +130,7 @@ export class OperationsWorld implements AsyncDisposable {
     this.guardian = new Guardian(this.parts, this.runner);
     this.keeper = new StandbyKeeper(this.parts, {
       runner: this.runner,
-      locate: settings.standbySync.locate,
+      sync: settings.standbySync,
       onRelease: () => this.sweeper.nudge(),
     });
   }
