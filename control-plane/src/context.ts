@@ -254,7 +254,9 @@ function buildOperations(ground: Ground, live: LiveSide, stack: AsyncDisposableS
   const runner = stack.use(new OperationRunner({ db, clock, random, log, owner, kinds, onProgress: onChange }));
   const guardian = stack.use(new Guardian(parts, runner));
   live.verdicts.to(guardian.onVerdict);
-  const keeper = stack.use(new StandbyKeeper(parts, { runner, sync: ground.settings.standbySync, onRelease: () => sweeper.nudge() }));
+  const keeper = stack.use(
+    new StandbyKeeper(parts, { runner, sync: ground.settings.standbySync, onRelease: () => sweeper.nudge() }),
+  );
   stack.use(sweeper);
   return { runner, guardian, keeper, sweeper, parts };
 }

@@ -83,7 +83,7 @@ async function gatewayMsOf(
 function rpoOf(data: FailoverData, startedAtMs: number): number {
   const { fromInstanceId, savedAtMs, silenceBeganAtMs, standbySave } = data;
   if (fromInstanceId === null) return 0;
-  if (standbySave?.outcome === 'saved') return standbySave.behindMs;
+  if (standbySave?.outcome === 'saved') return round(standbySave.behindMs);
   return Math.max(0, silenceBeganAtMs - Math.max(startedAtMs, savedAtMs ?? 0));
 }
 

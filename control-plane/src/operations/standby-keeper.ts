@@ -1,4 +1,5 @@
 import type { InstanceId, WorkspaceId } from '@dumont/shared/model/ids.ts';
+import { type BackoffPolicy, backoffMs } from '@dumont/shared/util/backoff.ts';
 import { releaseInstance } from '../provisioning/ledger-renter.ts';
 import { appendEvent } from '../store/events.ts';
 import type { InstanceRow } from '../store/instances.ts';
@@ -14,17 +15,23 @@ import { startStandby } from './start.ts';
 const PERIOD_MS = 1_000;
 /** A standby without contact for this long is replaced: an agent that restarts is back sooner. */
 const LOST_AFTER_MS = 15_000;
-/** After a search that found none: markets change in minutes, not seconds. */
-const SEARCH_PAUSE_MS = 30_000;
+/** After a search that found none, longer each time: markets change in minutes, and each search is a line of history. */
+const SEARCH_PAUSE: BackoffPolicy = { baseMs: 30_000, capMs: 900_000 };
+
+const LOST = 'it was lost';
 
 interface Kept {
   /** The pair both ends were told of last, and where the standby is reached. */
   toldKey: string;
-  /** Monotonic: when the standby was last heard, or first looked at. */
-  heardAtMs: number;
+  /** Monotonic: when the standby was last heard; null before that. */
+  heardAtMs: number | null;
+  /** Rounds in which nothing was heard of it. Not a time: while we slept it could not be heard. */
+  silentRounds: number;
   standbyId: InstanceId | null;
   /** Monotonic: no search before. */
   searchAfterMs: number;
+  /** Since there was a standby. */
+  searches: number;
 }
 
 /**
@@ -67,7 +74,8 @@ export class StandbyKeeper implements AsyncDisposable {
     const kept = new Map<WorkspaceId, Kept>();
     for (const workspace of workspaces) {
       const nowMs = this.#parts.clock.monotonicMs();
-      const fresh = { toldKey: '', heardAtMs: nowMs, standbyId: null, searchAfterMs: nowMs };
+      const unheard = { heardAtMs: null, silentRounds: 0, standbyId: null };
+      const fresh = { ...unheard, toldKey: '', searchAfterMs: nowMs, searches: 0 };
       kept.set(workspace.id, this.#kept.get(workspace.id) ?? fresh);
     }
     this.#kept = kept;
@@ -106,25 +114,18 @@ export class StandbyKeeper implements AsyncDisposable {
   }
 
   async #seek(workspace: WorkspaceRow, kept: Kept): Promise<void> {
-    const { clock } = this.#parts;
+    const { clock, random } = this.#parts;
     if (!workspace.policy.standby.enabled || workspace.primaryInstanceId === null) return;
     if (clock.monotonicMs() < kept.searchAfterMs) return;
-    kept.searchAfterMs = clock.monotonicMs() + SEARCH_PAUSE_MS;
+    kept.searchAfterMs = clock.monotonicMs() + SEARCH_PAUSE.baseMs + backoffMs(kept.searches, SEARCH_PAUSE, random);
+    kept.searches += 1;
     if ((await startStandby(this.#parts, workspace.id)) !== undefined) this.#runner.nudge();
   }
 
   async #reasonToDrop(workspace: WorkspaceRow, instance: InstanceRow | undefined, kept: Kept): Promise<string | null> {
-    const { hub, clock, db } = this.#parts;
+    const { db } = this.#parts;
     if (instance === undefined || instance.state !== 'ready') return `it is ${instance?.state ?? 'unknown'}`;
-    if (kept.standbyId !== instance.id) {
-      kept.standbyId = instance.id;
-      kept.heardAtMs = clock.monotonicMs();
-    }
-    if (hub.isConnected(instance.id)) {
-      kept.heardAtMs = Math.max(kept.heardAtMs, hub.heardAtMonotonicMs(instance.id) ?? 0);
-    }
-    const silentMs = clock.monotonicMs() - kept.heardAtMs;
-    if (silentMs > LOST_AFTER_MS) return 'it was lost';
+    if (this.#isLost(instance.id, kept)) return LOST;
     // While the workspace is being moved its copy may be all that is left of the newest work.
     if ((await moverOf(db, workspace.id)) !== undefined) return null;
     if (!workspace.policy.standby.enabled) return 'the policy asks for none';
@@ -133,12 +134,23 @@ export class StandbyKeeper implements AsyncDisposable {
     return isOver ? 'the workspace has no machine any more' : null;
   }
 
+  #isLost(instanceId: InstanceId, kept: Kept): boolean {
+    const { hub, limits } = this.#parts;
+    if (kept.standbyId !== instanceId) Object.assign(kept, { standbyId: instanceId, heardAtMs: null, silentRounds: 0 });
+    const heardAtMs = hub.heardAtMonotonicMs(instanceId);
+    const isHeard = hub.isConnected(instanceId) && heardAtMs !== null && heardAtMs !== kept.heardAtMs;
+    kept.silentRounds = isHeard ? 0 : kept.silentRounds + 1;
+    kept.heardAtMs = heardAtMs;
+    kept.searches = 0;
+    return kept.silentRounds * PERIOD_MS > Math.max(LOST_AFTER_MS, limits.contactLossMs);
+  }
+
   async #drop(workspace: WorkspaceRow, instanceId: InstanceId, reason: string): Promise<void> {
     const { db, clock } = this.#parts;
     const atMs = clock.nowMs();
     const isDropped = await db.transaction(async (tx) => {
       if (!(await dropStandby(tx, workspace.id, instanceId))) return false;
-      if (reason === 'it was lost') await applyInstanceEvent(tx, instanceId, 'lost', atMs);
+      if (reason === LOST) await applyInstanceEvent(tx, instanceId, 'lost', atMs);
       const workspaceId = workspace.id;
       await appendEvent(tx, { type: 'standby.dropped', atMs, workspaceId, instanceId, data: { reason } });
       return true;

@@ -83,6 +83,26 @@ onEachDatabase((database) => {
     expect(await world.publish(standby, someSnapshot(saved.snapshotId))).toMatchObject({ kind: 'stale-epoch' });
   });
 
+  test('what the standby committed counts although its answer was lost', async () => {
+    await using opened = await database.open();
+    await using world = new OperationsWorld(opened).start();
+    const { workspaceId, primary } = await world.served('w', WITH_STANDBY);
+    const standby = await standbyOf(world, workspaceId);
+    world.lags.set(primary, { bytes: 0, ms: 0, atMs: world.clock.nowMs() + 1_000 });
+    const saved = someSnapshot();
+    world.agents.answers.snapshot = async () => {
+      await world.publish(standby, saved);
+      throw new Error('the connection ended');
+    };
+    world.kill(primary);
+    world.say('commit', primary);
+    const failover = await world.failover(workspaceId, ['completed']);
+    expect(failover.data).toMatchObject({
+      restoredSnapshotId: saved.snapshotId,
+      standbySave: { outcome: 'saved', snapshotId: saved.snapshotId },
+    });
+  });
+
   test('a standby that fails to save, or of which nobody knows what it has, costs nothing but the last snapshot', async () => {
     await using opened = await database.open();
     await using world = new OperationsWorld(opened).start();
