@@ -3,19 +3,24 @@ import type { InstanceId } from '@dumont/shared/model/ids.ts';
 import type { Standing } from '@dumont/shared/model/instance.ts';
 import type { Assignment } from '@dumont/shared/protocol/hello.ts';
 import { STANDBY_SYNC_PORT } from '@dumont/shared/protocol/sync.ts';
-import type { MachineAddress } from '../providers/provider.ts';
 import type { WorkspaceRow } from '../store/workspaces.ts';
+
+/** Where a standby is reached from outside. */
+interface SyncAddress {
+  readonly host: string;
+  readonly port: number;
+}
 
 /** What the assignments of a workspace with a standby need besides the database. */
 export interface StandbySync {
   /** Of this installation: tokens derive from it, so that none has to be stored. */
   readonly secret: string;
   /** Where a standby's {@link STANDBY_SYNC_PORT} is reached; null while its provider does not say. Must not reject. */
-  locate(instanceId: InstanceId): Promise<MachineAddress | null>;
+  locate(instanceId: InstanceId): Promise<SyncAddress | null>;
 }
 
 /** The secret of one pair: of one workspace, epoch and standby. Pure. */
-export function syncTokenOf(
+function syncTokenOf(
   secret: string,
   pair: { readonly workspaceId: string; readonly epoch: number; readonly standbyId: string },
 ): string {
@@ -33,7 +38,7 @@ export function syncPartOf(
     readonly workspace: Pick<WorkspaceRow, 'id' | 'epoch' | 'primaryInstanceId' | 'standbyInstanceId'>;
     readonly instanceId: InstanceId;
     readonly standing: Standing;
-    readonly address: MachineAddress | null;
+    readonly address: SyncAddress | null;
   },
 ): Assignment['sync'] {
   const { workspace, instanceId, standing, address } = facts;
