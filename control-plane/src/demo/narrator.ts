@@ -62,7 +62,9 @@ export function narrate(event: EventView, host = 'the machine'): string | undefi
     case 'standby.saved':
       return `the standby saved ${bytes(data['savedBytes'])} that no snapshot held`;
     case 'standby.not-saved':
-      return data['outcome'] === 'failed' ? `the standby's copy is not used: ${text(data['reason'])}` : undefined;
+      return data['outcome'] === 'failed'
+        ? `the standby's copy is not used: ${text(data['reason'])}`
+        : 'the standby had nothing newer than the last snapshot';
     case 'workload.failed':
       return `the workload did not come up: ${text(data['message'])}`;
     case 'machine.gone':
