@@ -249,8 +249,10 @@ async function leave(
 
 function dutyOf(parts: AgentParts, stateFile: StateFile, link: ControlLink): Duty {
   const { config, openEngine, clock, random, log } = parts;
-  const { workspaceDir, stateDir, workloadEnvironment } = config;
-  if (parts.identity.role === 'standby') return new StandbyDuty({ workspaceDir, stateDir, clock, log });
+  const { workspaceDir, stateDir, workloadEnvironment, machineHost } = config;
+  if (parts.identity.role === 'standby') {
+    return new StandbyDuty({ workspaceDir, stateDir, listenHost: machineHost, openEngine, link, clock, random, log });
+  }
   return new GpuDuty({
     workspaceDir,
     stateDir,

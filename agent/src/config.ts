@@ -31,6 +31,12 @@ export const agentEnvironmentSchema = z.object({
     .min(1)
     .optional()
     .describe('Where this host mounts the folder of a file object store, if elsewhere than the control plane.'),
+  DUMONT_MACHINE_HOST: z
+    .string()
+    .min(1)
+    .max(255)
+    .optional()
+    .describe('Address that a standby listens on for sync, if not all of this machine.'),
   SNAPSHOT_PASSWORD: z
     .string()
     .min(1)
@@ -53,6 +59,8 @@ export interface AgentConfig {
   readonly installDir: string | null;
   readonly nvidiaSmi: string;
   readonly fileStoreMount: string | null;
+  /** Where a standby listens; null: where its assignment says. */
+  readonly machineHost: string | null;
   readonly logLevel: LogLevel;
   /** What the user's command sees: the agent's own environment without its secrets and its supervisor's tunables. */
   readonly workloadEnvironment: Readonly<Record<string, string>>;
@@ -71,6 +79,7 @@ export function readAgentConfig(environment: Readonly<Record<string, string | un
     installDir: env.DUMONT_INSTALL_DIR ?? null,
     nvidiaSmi: env.DUMONT_NVIDIA_SMI,
     fileStoreMount: env.DUMONT_FILE_STORE_MOUNT ?? null,
+    machineHost: env.DUMONT_MACHINE_HOST ?? null,
     logLevel: env.DUMONT_LOG_LEVEL,
     workloadEnvironment: withoutOwnTunables(withoutSecretVariables(environment)),
     secrets: { enrolToken: env.DUMONT_ENROL_TOKEN ?? null, snapshotPassword: env.SNAPSHOT_PASSWORD ?? null },

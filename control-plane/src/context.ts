@@ -16,6 +16,7 @@ import type { ControlConfig, ControlSecrets } from './config.ts';
 import { MachineCorroborator } from './detect/corroborate.ts';
 import { HeartbeatMonitor } from './detect/heartbeat-monitor.ts';
 import { MachineLocator } from './detect/machine-locator.ts';
+import { EndpointBook } from './gateway/machine-endpoints.ts';
 import { GatewayAddresses } from './gateway/addresses.ts';
 import { Gateway } from './gateway/gateway.ts';
 import { createApp } from './http/app.ts';
@@ -33,6 +34,8 @@ import { anyKind } from './operations/operation-kind.ts';
 import type { OperationLimits, OperationParts } from './operations/operation-parts.ts';
 import { provisionKind } from './operations/provision.ts';
 import { releaseKind } from './operations/release.ts';
+import { StandbyKeeper } from './operations/standby-keeper.ts';
+import { standbyKind } from './operations/standby.ts';
 import { OperationRunner } from './operations/runner.ts';
 import { startProvision, startRelease, triggerFailover } from './operations/start.ts';
 import { takeSnapshot } from './operations/take-snapshot.ts';
@@ -59,6 +62,8 @@ import { VERSION } from './version.ts';
 import { storageSigner } from './http/routes/agent-storage.ts';
 import { keepGrants } from './storage/keep-grants.ts';
 import { DatabaseAgentDirectory } from './workspaces/agent-directory.ts';
+import { drawSecret } from './workspaces/credentials.ts';
+import { standbySync } from './workspaces/locate-standby.ts';
 
 export interface ControlPlaneOptions {
   readonly config: ControlConfig;
@@ -94,7 +99,7 @@ export async function startControlPlane(options: ControlPlaneOptions): Promise<C
   await using stack = new AsyncDisposableStack();
   const ground = await layGround(options, stack);
   const live = buildLiveSide(ground, stack);
-  const { runner, guardian, sweeper, parts } = buildOperations(ground, live, stack);
+  const { runner, guardian, keeper, sweeper, parts } = buildOperations(ground, live, stack);
   const upgrades = stack.use(buildUpgrades(ground, live));
   const { listener, db, clock, log, config, apiToken, events } = ground;
 
@@ -142,6 +147,7 @@ export async function startControlPlane(options: ControlPlaneOptions): Promise<C
   guardian.start();
   runner.start();
   sweeper.start();
+  keeper.start();
   upgrades.start();
   const owned = stack.move();
   const dispose = () => owned.disposeAsync();
@@ -166,6 +172,9 @@ async function layGround(options: ControlPlaneOptions, stack: AsyncDisposableSta
   const events = new EventFeed({ db, clock });
   const bookkeeping = keepGrants({ ...options, clock, random, db, events }, stack);
   const installationId = await ensureSetting(db, 'installation-id', () => randomUUID().slice(0, 8));
+  const providers = withOwn(overrides?.providers ?? localProviders(options, clock, random), db);
+  const endpoints = new EndpointBook({ db, providers, clock });
+  const syncSecret = await ensureSetting(db, 'sync-secret', drawSecret);
   return {
     config,
     secrets,
@@ -179,12 +188,13 @@ async function layGround(options: ControlPlaneOptions, stack: AsyncDisposableSta
     events,
     limits: { ...limitsFor(config), ...overrides?.limits },
     labelPrefix: `dumont-${installationId}-`,
-    providers: withOwn(overrides?.providers ?? localProviders(options, clock, random), db),
+    providers,
     faults: new LocalFaults({ root: config.local.directory, clock }),
     settings: {
       heartbeatIntervalMs: config.heartbeatIntervalMs,
       credentialRotateMs: config.credentialRotateMs,
       storage: bookkeeping.book,
+      standbySync: standbySync(syncSecret, { endpoints, clock }),
     },
     connectGrants: bookkeeping.connect,
     /** Rings when a workspace was fenced or got a primary, or a machine was proven gone. */
@@ -196,7 +206,7 @@ async function layGround(options: ControlPlaneOptions, stack: AsyncDisposableSta
 /** Sockets, detector, and who is watched. */
 function buildLiveSide(ground: Ground, stack: AsyncDisposableStack) {
   const { db, clock, log, settings, config, providers, onChange } = ground;
-  const fleet = new Fleet();
+  const fleet = new Fleet(clock);
   const directory = new DatabaseAgentDirectory({ db, clock, settings, storageName: config.storageName, onChange });
   const hub = stack.use(new AgentHub({ directory, listener: fleet, clock, log }));
   const loopLag = stack.use(new LoopLag(clock));
@@ -236,15 +246,20 @@ function buildOperations(ground: Ground, live: LiveSide, stack: AsyncDisposableS
     ...ground,
     ...live,
     strategies: STRATEGIES,
+    standbyLag: live.fleet.standbyLag,
     renterFor: (owner) => new LedgerRenter(renterParts, owner),
   };
-  const kinds = [anyKind(failoverKind(parts)), anyKind(provisionKind(parts)), anyKind(releaseKind(parts))];
+  const movers = [anyKind(failoverKind(parts)), anyKind(provisionKind(parts)), anyKind(releaseKind(parts))];
+  const kinds = [...movers, anyKind(standbyKind(parts))];
   const owner = `control-plane-${randomUUID()}`;
   const runner = stack.use(new OperationRunner({ db, clock, random, log, owner, kinds, onProgress: onChange }));
   const guardian = stack.use(new Guardian(parts, runner));
   live.verdicts.to(guardian.onVerdict);
+  const keeper = stack.use(
+    new StandbyKeeper(parts, { runner, sync: ground.settings.standbySync, onRelease: () => sweeper.nudge() }),
+  );
   stack.use(sweeper);
-  return { runner, guardian, sweeper, parts };
+  return { runner, guardian, keeper, sweeper, parts };
 }
 
 /** After the boot deadline: a machine that is a little late finds out by being given back, not by a worthless token. */

@@ -66,6 +66,8 @@ onEachDatabase((database) => {
       primaryInstanceId: null,
       endpointInstanceId: null,
       headSnapshotId: null,
+      standbyInstanceId: null,
+      standbySaveEpoch: null,
       policy,
       createdAtMs: 1_763_000_000_123,
     };

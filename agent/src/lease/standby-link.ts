@@ -23,9 +23,10 @@ export class StandbyLink {
     this.#options = options;
   }
 
-  /** What the standby lacks; null while there is none. */
+  /** What the standby lacks; null while there is none that has had everything once: half a folder is no copy. */
   get state(): SyncState | null {
-    return this.#sender?.state ?? null;
+    const state = this.#sender?.state ?? null;
+    return state === null || state.isInitial ? null : state;
   }
 
   /** Sends what the watcher hears of to the assignment's standby, in place of the one before; idempotent. */

@@ -10,7 +10,7 @@ import type { Column } from '../output/table.ts';
 import { limitOption } from './options.ts';
 
 export function operationsCommand(host: CommandHost): Command {
-  const group = new Command('operations').description('durable operations: provision, failover, release');
+  const group = new Command('operations').description('durable operations: provision, failover, release, standby');
   group
     .command('list')
     .description('list operations, newest first')

@@ -1,6 +1,6 @@
 import { Argument, Command } from 'commander';
 import type { WorkspaceView } from '@dumont/shared/api/views.ts';
-import { formatDuration } from '@dumont/shared/util/units.ts';
+import { formatBytes, formatDuration } from '@dumont/shared/util/units.ts';
 import type { Cli, CommandHost } from '../cli.ts';
 import { collect } from '../ids.ts';
 import { renderFacts } from '../output/facts.ts';
@@ -70,6 +70,7 @@ async function showWorkspace(cli: Cli, idOrName: string): Promise<void> {
       ['primary', [workspace.primaryInstanceId ?? NONE, `epoch ${workspace.epoch}`]],
       ['ssh', sshFacts(workspace)],
       ['http', workspace.gateway.http === null ? [] : [workspace.gateway.http, openTo(policy.ports)]],
+      ['standby', standbyFacts(workspace)],
       ['moved by', workspace.operationId === null ? [] : [workspace.operationId]],
       [
         'snapshot',
@@ -87,6 +88,14 @@ async function showWorkspace(cli: Cli, idOrName: string): Promise<void> {
 /** `host:port`; undefined without an address. */
 function sshOf({ gateway: { ssh } }: WorkspaceView): string | undefined {
   return ssh === null ? undefined : `${ssh.host}:${ssh.port}`;
+}
+
+function standbyFacts({ standby, policy }: WorkspaceView): readonly string[] {
+  if (standby === null) return policy.standby.enabled ? ['none yet'] : [];
+  const { instanceId, state, behindMs, behindBytes } = standby;
+  const behind = behindMs === 0 ? 'has everything' : `${formatDuration(behindMs ?? 0)} behind`;
+  const lacks = behindBytes === null || behindBytes === 0 ? [] : [`lacks ${formatBytes(behindBytes)}`];
+  return [instanceId, state, ...(behindMs === null ? ['not in sync yet'] : [behind, ...lacks])];
 }
 
 function sshFacts(workspace: WorkspaceView): readonly string[] {

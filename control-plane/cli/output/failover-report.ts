@@ -1,4 +1,5 @@
 import type { FailoverReport } from '@dumont/shared/api/failover-report.ts';
+import { assertNever } from '@dumont/shared/util/assert.ts';
 import { formatBytes, formatDuration } from '@dumont/shared/util/units.ts';
 import type { Cli } from '../cli.ts';
 import type { Fact } from './facts.ts';
@@ -54,6 +55,7 @@ function factsOf(cli: View, report: FailoverReport): readonly Fact[] {
     ['race', races === 0 ? [] : [`${races + 1} machines rented`, `${races} given back`]],
     ['attempts', report.attempts > 1 ? [String(report.attempts)] : []],
     ['snapshot', snapshot === null ? [] : snapshotParts(cli, snapshot)],
+    ['standby', standbyParts(report)],
     ['restore', restore === null ? [] : restoreParts(restore)],
     ['workload', workloadParts(report)],
     ['gateway', gatewayParts(report)],
@@ -105,6 +107,27 @@ function workloadParts(report: FailoverReport): readonly string[] {
     );
   }
   return parts;
+}
+
+function standbyParts({ standby }: FailoverReport): readonly string[] {
+  if (standby === null) return [];
+  const { outcome, savedMs, savedBytes, tookMs, reason } = standby;
+  switch (outcome) {
+    case 'pending':
+      return ['is saving its copy'];
+    case 'failed':
+      return ['not used', ...(reason === null ? [] : [reason])];
+    case 'nothing-newer':
+      return ['had nothing newer than the last snapshot'];
+    case 'saved':
+      return [
+        savedMs === null ? 'saved all of the work' : `saved ${formatSeconds(savedMs)} of work`,
+        ...(savedBytes === null ? [] : [`${formatBytes(savedBytes)} new`]),
+        ...(tookMs === null ? [] : [`in ${formatDuration(tookMs)}`]),
+      ];
+    default:
+      return assertNever(outcome);
+  }
 }
 
 function gatewayParts({ gatewayMs }: FailoverReport): readonly string[] {

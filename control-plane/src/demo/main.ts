@@ -49,6 +49,7 @@ async function runScenario(options: DemoOptions, signal: AbortSignal): Promise<n
       session,
       loss: options.loss,
       workspace: options.workspace,
+      standby: options.standby,
       staging,
       say,
       signal,
@@ -90,7 +91,11 @@ async function runInteractive(options: DemoOptions, signal: AbortSignal): Promis
   try {
     say(`control plane at ${url}, data in ${dataDirectory}`);
     if (known === undefined) {
-      const { operationId } = await session.provision(options.workspace, join(dataDirectory, 'staging'));
+      const { operationId } = await session.provision(
+        options.workspace,
+        join(dataDirectory, 'staging'),
+        options.standby,
+      );
       await session.finished(operationId, signal);
     } else {
       const unused = options.workspace === undefined ? '' : '; --workspace is not used';

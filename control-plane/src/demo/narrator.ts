@@ -55,6 +55,16 @@ export function narrate(event: EventView, host = 'the machine'): string | undefi
       return `${host} may act for the workspace no more: FENCED by epoch ${text(data['epoch'])}`;
     case 'snapshot.committed':
       return `snapshot #${text(data['seq'])}: ${bytes(data['newBytes'])} new of ${bytes(data['totalBytes'])}, in ${duration(data['createMs'])}`;
+    case 'standby.named':
+      return `${host} is the STANDBY: it follows every change`;
+    case 'standby.dropped':
+      return `${host} is the standby no more: ${text(data['reason'])}`;
+    case 'standby.saved':
+      return `the standby saved ${bytes(data['savedBytes'])} that no snapshot held`;
+    case 'standby.not-saved':
+      return data['outcome'] === 'failed'
+        ? `the standby's copy is not used: ${text(data['reason'])}`
+        : 'the standby had nothing newer than the last snapshot';
     case 'workload.failed':
       return `the workload did not come up: ${text(data['message'])}`;
     case 'enrolment.refused':

@@ -16,6 +16,8 @@ export interface DemoOptions {
   readonly dataDirectory: string | undefined;
   /** 0: any free port. */
   readonly port: number | undefined;
+  /** Keep a standby. */
+  readonly standby: boolean;
   readonly help: boolean;
 }
 
@@ -31,6 +33,7 @@ Options:
   --scenario spot-loss   lose the machine once, wait for the failover, verify every file, print the report, exit
   --loss HOW             how the scenario loses it: kill (default), freeze or partition
   --json                 with --scenario: print the report as one JSON object on stdout
+  --standby              keep a second, cheap machine a fraction of a second behind the first
   --port N               port of the API (default 8766; a scenario takes any free one)
   --data-dir DIR         keep database, machines and snapshots in DIR
   --help                 this text
@@ -56,6 +59,7 @@ export async function readDemoOptions(argv: readonly string[]): Promise<DemoOpti
     workspace: values.workspace === undefined ? undefined : await readableFolder(values.workspace),
     dataDirectory: values['data-dir'] === undefined ? undefined : resolve(values['data-dir']),
     port: portOf(values.port),
+    standby: values.standby ?? false,
     help: values.help ?? false,
   };
 }
@@ -73,6 +77,7 @@ function parse(argv: readonly string[]) {
         workspace: { type: 'string' },
         'data-dir': { type: 'string' },
         port: { type: 'string' },
+        standby: { type: 'boolean' },
         help: { type: 'boolean', short: 'h' },
       },
     }).values;

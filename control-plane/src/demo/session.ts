@@ -92,12 +92,17 @@ export class DemoSession implements AsyncDisposable {
   async provision(
     source: string | undefined,
     staging: string,
+    standby: boolean,
   ): Promise<{ readonly operationId: string; readonly workspaceId: string }> {
     await stageWorkspace(staging, source);
     const workspaceId = newId('workspace');
     const snapshot = await this.#snapshotFolder(staging, workspaceId);
     return this.client.call('provision', {
-      body: { name: DEMO_WORKSPACE, policy: DEMO_POLICY, initial: { workspaceId, snapshot } },
+      body: {
+        name: DEMO_WORKSPACE,
+        policy: { ...DEMO_POLICY, standby: { enabled: standby } },
+        initial: { workspaceId, snapshot },
+      },
     });
   }
 

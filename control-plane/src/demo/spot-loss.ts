@@ -44,6 +44,8 @@ export interface SpotLossOptions {
   readonly loss: LossKind;
   readonly workspace: string | undefined;
   readonly staging: string;
+  /** Keep a standby. */
+  readonly standby: boolean;
   readonly say: (line: string) => void;
   readonly signal: AbortSignal;
 }
@@ -54,7 +56,7 @@ export async function runSpotLoss(options: SpotLossOptions): Promise<SpotLossRep
   using deadline = new Deadline(systemClock, RUN_UP_TIMEOUT_MS, options.signal);
   const runUp = deadline.signal;
   say('putting a workspace on its first machine');
-  const provision = await session.provision(options.workspace, options.staging);
+  const provision = await session.provision(options.workspace, options.staging, options.standby);
   await session.finished(provision.operationId, runUp);
   const primary = await session.primary();
   const folder = session.workspaceFolderOf(primary);
@@ -66,6 +68,10 @@ export async function runSpotLoss(options: SpotLossOptions): Promise<SpotLossRep
     await using _ = witness;
     say('waiting until its work is in snapshots');
     await waitForSnapshots(session, witness, runUp);
+    if (options.standby) {
+      say('waiting until its standby has everything');
+      await waitForStandby(session, runUp);
+    }
     // A loss does not wait for a snapshot to be fresh: any moment between two of them is as likely.
     await systemClock.sleep(systemRandom.next() * DEMO_SNAPSHOT_INTERVAL_MS, runUp);
     lostAtMs = systemClock.nowMs();
@@ -80,7 +86,7 @@ export async function runSpotLoss(options: SpotLossOptions): Promise<SpotLossRep
     original,
     checkpoints: witness.checkpoints,
     log: witness.log,
-    snapshotStartedAtMs: report.snapshot?.startedAtMs ?? 0,
+    snapshotStartedAtMs: heldUntilMs(report),
   });
   return combine({ loss, report, verification, lossToConfirmMs: report.silenceBeganAtMs + report.detectMs - lostAtMs });
 }
@@ -93,6 +99,21 @@ async function waitForSnapshots(session: DemoSession, witness: Witness, signal: 
       return;
     await systemClock.sleep(POLL_MS, signal);
   }
+}
+
+async function waitForStandby(session: DemoSession, signal: AbortSignal): Promise<void> {
+  for (;;) {
+    const params = { workspace: DEMO_WORKSPACE };
+    const { standby } = await session.client.call('getWorkspace', { params, signal });
+    if (standby !== null && standby.behindMs !== null) return;
+    await systemClock.sleep(POLL_MS, signal);
+  }
+}
+
+/** What had been written by then must be there: a standby's copy is as old as its distance, whenever it was saved. */
+function heldUntilMs({ snapshot, standby, silenceBeganAtMs, rpoMs }: FailoverReport): number {
+  if (standby?.outcome === 'saved') return silenceBeganAtMs - (rpoMs ?? 0);
+  return snapshot?.startedAtMs ?? 0;
 }
 
 function holdsCheckpoint(snapshot: SnapshotView, witness: Witness): boolean {

@@ -24,6 +24,9 @@ export function workspaceView(
     readonly headCommittedAtMs: number | null;
     readonly movedBy: OperationId | null;
     readonly gateway: WorkspaceView['gateway'];
+    /** Its standby's row; undefined without one. */
+    readonly standby: InstanceRow | undefined;
+    readonly fleet: FleetView;
   },
 ): WorkspaceView {
   return {
@@ -36,9 +39,21 @@ export function workspaceView(
     headCommittedAtMs: facts.headCommittedAtMs,
     operationId: facts.movedBy,
     gateway: facts.gateway,
+    standby: facts.standby === undefined ? null : standbyOf(row, facts.standby, facts.fleet),
     policy: row.policy,
     createdAtMs: row.createdAtMs,
   };
+}
+
+function standbyOf(
+  { primaryInstanceId }: WorkspaceRow,
+  { id: instanceId, state }: InstanceRow,
+  fleet: FleetView,
+): WorkspaceView['standby'] {
+  const isHeard = primaryInstanceId !== null && fleet.isConnected(primaryInstanceId);
+  const beat = isHeard ? fleet.lastBeat(primaryInstanceId) : undefined;
+  const { standbyBehindBytes: behindBytes = null, standbyBehindMs: behindMs = null } = beat ?? {};
+  return { instanceId, state, behindBytes, behindMs };
 }
 
 export function instanceView(

@@ -6,6 +6,7 @@ import { fence } from './fence.ts';
 import { handOver } from './hand-over.ts';
 import { readyReplacement, workspaceOf } from './move-steps.ts';
 import type { OperationParts } from './operation-parts.ts';
+import { saveFromStandby } from './standby-save.ts';
 
 /** How often the fence is looked up besides the bell. */
 const FENCE_POLL_MS = 250;
@@ -22,7 +23,11 @@ export async function commitStep(parts: OperationParts, context: FailoverContext
     const workspace = await workspaceOf(parts, context.workspaceId);
     const { primaryInstanceId } = workspace;
     if (primaryInstanceId === replacement) return committed(parts, workspace, replacement, data);
-    if (primaryInstanceId === null) return promote(parts, workspace, replacement, data);
+    if (primaryInstanceId === null) {
+      data = await saveFromStandby(parts, { ...context, data, save: (changed) => context.save(changed) }, workspace);
+      // What the standby saved is the head now.
+      return promote(parts, await workspaceOf(parts, context.workspaceId), replacement, data);
+    }
     if (primaryInstanceId === data.fromInstanceId && data.trigger === 'detector') {
       if (parts.wardship.isAlive(primaryInstanceId)) return { event: 'refuted', data };
       await parts.changed.wait({ clock: parts.clock, atMostMs: FENCE_POLL_MS, signal: context.signal });
@@ -65,5 +70,6 @@ async function committed(
 ): FailoverResult {
   parts.wardship.watch(replacement, workspace.policy.detectMode);
   await parts.wardship.inform(replacement);
+  if (workspace.standbyInstanceId !== null) await parts.wardship.inform(workspace.standbyInstanceId);
   return { event: 'committed', data: { ...data, epoch: workspace.epoch }, detail: { epoch: workspace.epoch } };
 }

@@ -18,6 +18,7 @@ import { listSteps } from '../store/steps.ts';
 import { findWorkspace } from '../store/workspaces.ts';
 import type { FailoverData } from './failover.ts';
 import { failoverDataSchema } from './failover.ts';
+import type { StandbySave } from './standby-save.ts';
 
 /** The report of one failover, finished or not, from its stored steps. @throws {DumontError} NOT_FOUND */
 export async function buildFailoverReport(db: Queryable, failoverId: string, nowMs: number): Promise<FailoverReport> {
@@ -49,6 +50,7 @@ export async function buildFailoverReport(db: Queryable, failoverId: string, now
     totalMs: switchedAtMs === undefined || switchedAtMs === null ? null : switchedAtMs - data.silenceBeganAtMs,
     gatewayMs: await gatewayMsOf(db, operation.workspaceId, data),
     rpoMs: state === 'averted' ? 0 : snapshot === undefined ? null : rpoOf(data, snapshot.record.startedAtMs),
+    standby: data.standbySave === null ? null : standbyOf(data.standbySave),
     epoch: data.epoch,
     from: from === undefined ? null : machineOf(from),
     to: to === undefined ? null : machineOf(to),
@@ -78,9 +80,16 @@ async function gatewayMsOf(
 }
 
 /** Without a machine nothing was being written; one that said all was saved lost nothing, however old its snapshot. */
-function rpoOf({ fromInstanceId, savedAtMs, silenceBeganAtMs }: FailoverData, startedAtMs: number): number {
+function rpoOf(data: FailoverData, startedAtMs: number): number {
+  const { fromInstanceId, savedAtMs, silenceBeganAtMs, standbySave } = data;
   if (fromInstanceId === null) return 0;
+  if (standbySave?.outcome === 'saved') return round(standbySave.behindMs);
   return Math.max(0, silenceBeganAtMs - Math.max(startedAtMs, savedAtMs ?? 0));
+}
+
+function standbyOf(save: StandbySave): FailoverReport['standby'] {
+  const { instanceId, outcome, savedMs, savedBytes, tookMs, reason } = save;
+  return { instanceId, outcome, savedMs, savedBytes, tookMs: tookMs === null ? null : round(tookMs), reason };
 }
 
 const PHASE_STEPS = {

@@ -6,6 +6,7 @@ import { applyInstanceEvent } from '../store/instances.ts';
 import { findWorkspace, setEndpoint } from '../store/workspaces.ts';
 import { commitStep } from './failover-commit.ts';
 import { moveDataSchema } from './move-data.ts';
+import { saveFromStandby, standbyLagSchema, standbySaveSchema } from './standby-save.ts';
 import {
   moveFailure,
   provisionStep,
@@ -14,6 +15,7 @@ import {
   restoreStep,
   resumeStep,
   searchStep,
+  workspaceOf,
 } from './move-steps.ts';
 import type { OperationKind, StepContext, StepResult } from './operation-kind.ts';
 import type { OperationParts } from './operation-parts.ts';
@@ -39,6 +41,10 @@ export const failoverDataSchema = moveDataSchema.extend({
   handedOver: z.boolean().default(false),
   /** When the old primary, its workload stopped, had everything in snapshots; null when it never said so. */
   savedAtMs: z.int().nullable().default(null),
+  /** What the old primary's last beats said of its standby when its loss was confirmed; null when they said nothing. */
+  standbyLag: standbyLagSchema.nullable().default(null),
+  /** What became of the standby's copy; null while nobody asked, and without a standby. */
+  standbySave: standbySaveSchema.nullable().default(null),
 });
 export type FailoverData = z.infer<typeof failoverDataSchema>;
 
@@ -57,7 +63,7 @@ export function failoverKind(
     steps: {
       searching: (context) => searchStep(parts, context),
       provisioning: (context) => provisionStep(parts, context),
-      restoring: (context) => restoreStep(parts, context),
+      restoring: (context) => saveAndRestoreStep(parts, context),
       committing: (context) => commitStep(parts, context),
       resuming: (context) => resumeStep(parts, context),
       switching: (context) => switchStep(parts, context),
@@ -73,6 +79,12 @@ export function failoverKind(
       return workspace !== undefined && workspace.primaryInstanceId === data.fromInstanceId;
     },
   };
+}
+
+/** With the old epoch fenced already, what the standby holds is saved first: then one restore is enough. */
+async function saveAndRestoreStep(parts: OperationParts, context: FailoverContext): FailoverResult {
+  const data = await saveFromStandby(parts, context, await workspaceOf(parts, context.workspaceId));
+  return restoreStep(parts, { ...context, data, save: (changed) => context.save(changed) });
 }
 
 async function switchStep(parts: OperationParts, { workspaceId, data }: FailoverContext): FailoverResult {

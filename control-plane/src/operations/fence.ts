@@ -17,19 +17,22 @@ export async function fence(
   },
 ): Promise<boolean> {
   const { workspaceId, instanceId, operationId } = target;
-  const isFenced = await parts.db.transaction(async (tx) => {
+  const fenced = await parts.db.transaction(async (tx) => {
     const workspace = await fencePrimary(tx, workspaceId, instanceId);
-    if (workspace === undefined) return false;
+    if (workspace === undefined) return undefined;
     const data = { epoch: workspace.epoch };
     const atMs = parts.clock.nowMs();
     await appendEvent(tx, { type: 'workspace.fenced', atMs, workspaceId, instanceId, operationId, data });
-    return true;
+    return workspace;
   });
   parts.wardship.unwatch(instanceId);
-  if (isFenced) {
+  if (fenced !== undefined) {
     parts.onChange();
     parts.changed.ring();
   }
   await parts.wardship.inform(instanceId);
-  return isFenced;
+  const standbyId = fenced?.standbyInstanceId ?? null;
+  // It receives nothing more of the old epoch; where it cannot be told now, whoever asks something of it tells it.
+  if (standbyId !== null) await parts.wardship.inform(standbyId);
+  return fenced !== undefined;
 }

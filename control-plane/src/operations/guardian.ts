@@ -160,6 +160,7 @@ export class Guardian implements AsyncDisposable {
         silenceBeganAtMs: Math.round(lastBeatAtMs),
         confirmedAtMs: Math.round(lastBeatAtMs + silenceMs),
         detectMs: silenceMs,
+        standbyLag: this.#parts.standbyLag(instanceId) ?? null,
       },
     });
     if (started !== undefined) {

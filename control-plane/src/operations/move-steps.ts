@@ -281,8 +281,9 @@ async function giveBackDiscarded<Data extends MoveData>(
   return { ...data, discarded: [] };
 }
 
-async function searchAll(
-  parts: OperationParts,
+/** What all providers offer now; one that fails is left out and told of. */
+export async function searchAll(
+  parts: Pick<OperationParts, 'clock' | 'providers'>,
   signal: AbortSignal,
 ): Promise<{ readonly offers: readonly Offer[]; readonly failures: readonly string[] }> {
   using bounded = new Deadline(parts.clock, SEARCH_TIMEOUT_MS, signal);

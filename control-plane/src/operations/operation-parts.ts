@@ -1,4 +1,4 @@
-import type { OperationId, WorkspaceId } from '@dumont/shared/model/ids.ts';
+import type { InstanceId } from '@dumont/shared/model/ids.ts';
 import type { StrategyName } from '@dumont/shared/model/policy.ts';
 import type { Logger } from '@dumont/shared/node/logger.ts';
 import type { Bell } from '@dumont/shared/util/bell.ts';
@@ -6,9 +6,10 @@ import type { Clock } from '@dumont/shared/util/clock.ts';
 import type { Random } from '@dumont/shared/util/random.ts';
 import type { AgentHub } from '../hub/agent-hub.ts';
 import type { ProviderRegistry } from '../providers/provider.ts';
-import type { LedgerRenter } from '../provisioning/ledger-renter.ts';
+import type { LedgerRenter, RentalOwner } from '../provisioning/ledger-renter.ts';
 import type { Renter, Strategy } from '../provisioning/strategy.ts';
 import type { Database } from '../store/database.ts';
+import type { StandbyLag } from '../hub/standby-lag.ts';
 import type { Wardship } from './wardship.ts';
 
 /** Bounds of the operations, milliseconds. */
@@ -42,13 +43,12 @@ export interface OperationParts {
   readonly providers: ProviderRegistry;
   readonly strategies: Readonly<Record<StrategyName, Strategy>>;
   readonly wardship: Pick<Wardship, 'watch' | 'unwatch' | 'inform' | 'isAlive'>;
+  /** What a primary's last beat that had a word on it said of its standby; undefined when none did since we run. */
+  readonly standbyLag: (primaryId: InstanceId) => StandbyLag | undefined;
   readonly limits: OperationLimits;
   /** Rings when a workspace was fenced or got a primary, or a machine was proven gone. */
   readonly changed: Bell;
-  renterFor(owner: {
-    readonly workspaceId: WorkspaceId;
-    readonly operationId: OperationId;
-  }): Renter & Pick<LedgerRenter, 'adopt'>;
+  renterFor(owner: RentalOwner): Renter & Pick<LedgerRenter, 'adopt'>;
   /** Called after each commit that appended events. */
   onChange(): void;
 }

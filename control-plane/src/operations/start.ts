@@ -8,6 +8,7 @@ import { applyInstanceEvent, findInstance } from '../store/instances.ts';
 import type { OperationKindName } from '../store/operations.ts';
 import { ONE_MOVER_INDEX, insertOperation } from '../store/operations.ts';
 import { isUniqueViolation } from '../store/serialization.ts';
+import { ONE_STANDBY_INDEX } from '../store/standbys.ts';
 import { adoptInitialSnapshot } from '../store/snapshots.ts';
 import type { Queryable } from '../store/database.ts';
 import { findWorkspace, insertWorkspace } from '../store/workspaces.ts';
@@ -15,6 +16,7 @@ import { failoverDataSchema } from './failover.ts';
 import { moveDataSchema } from './move-data.ts';
 import type { OperationParts } from './operation-parts.ts';
 import { releaseDataSchema } from './release.ts';
+import { standbyDataSchema } from './standby.ts';
 
 type StartParts = Pick<OperationParts, 'db' | 'clock' | 'onChange'>;
 
@@ -155,7 +157,18 @@ export async function startRelease(
   return operationId ?? throwBusy(workspaceId);
 }
 
-async function insertMover(
+/** Writes down the search for a workspace's standby. @returns undefined while another such search runs */
+export async function startStandby(parts: StartParts, workspaceId: WorkspaceId): Promise<OperationId | undefined> {
+  const kind = 'standby';
+  const data = standbyDataSchema.parse({});
+  const operation = { kind, state: 'searching', workspaceId, data } as const;
+  return insertOnlyOne(parts, { ...operation, index: ONE_STANDBY_INDEX }, async (tx, operationId) => {
+    const atMs = parts.clock.nowMs();
+    await appendEvent(tx, { type: 'standby.started', atMs, workspaceId, operationId });
+  });
+}
+
+function insertMover(
   parts: StartParts,
   operation: {
     readonly kind: OperationKindName;
@@ -165,6 +178,15 @@ async function insertMover(
   },
   alongside: (tx: Queryable, operationId: OperationId) => Promise<void>,
 ): Promise<OperationId | undefined> {
+  return insertOnlyOne(parts, { ...operation, index: ONE_MOVER_INDEX }, alongside);
+}
+
+/** @returns undefined where the unique index says that there is such an operation already */
+async function insertOnlyOne(
+  parts: StartParts,
+  { index, ...operation }: Parameters<typeof insertMover>[1] & { readonly index: string },
+  alongside: Parameters<typeof insertMover>[2],
+): Promise<OperationId | undefined> {
   const operationId = newId('operation');
   try {
     await parts.db.transaction(async (tx) => {
@@ -172,7 +194,7 @@ async function insertMover(
       await alongside(tx, operationId);
     });
   } catch (error) {
-    if (isUniqueViolation(error, ONE_MOVER_INDEX)) return undefined;
+    if (isUniqueViolation(error, index)) return undefined;
     throw error;
   }
   parts.onChange();

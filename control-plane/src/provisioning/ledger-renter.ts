@@ -1,6 +1,8 @@
 import type { InstanceId, OperationId, WorkspaceId } from '@dumont/shared/model/ids.ts';
 import { newId } from '@dumont/shared/model/ids.ts';
+import type { AgentRole } from '@dumont/shared/model/instance.ts';
 import type { Offer } from '@dumont/shared/model/offer.ts';
+import { STANDBY_SYNC_PORT } from '@dumont/shared/protocol/sync.ts';
 import { must } from '@dumont/shared/util/assert.ts';
 import type { Clock } from '@dumont/shared/util/clock.ts';
 import { DumontError } from '@dumont/shared/util/errors.ts';
@@ -47,6 +49,14 @@ export interface RenterParts {
   readonly onRelease: () => void;
 }
 
+/** For what a machine is rented. */
+export interface RentalOwner {
+  readonly workspaceId: WorkspaceId;
+  readonly operationId: OperationId;
+  /** What its agent is to be; `gpu` when absent. */
+  readonly role?: AgentRole;
+}
+
 /**
  * Rents machines with the books kept: the ledger row exists before the provider hears of it, so a crash at any point
  * leaves something to find the machine by.
@@ -55,11 +65,13 @@ export class LedgerRenter implements Renter {
   readonly #parts: RenterParts;
   readonly #workspaceId: WorkspaceId;
   readonly #operationId: OperationId;
+  readonly #role: AgentRole;
 
-  constructor(parts: RenterParts, owner: { readonly workspaceId: WorkspaceId; readonly operationId: OperationId }) {
+  constructor(parts: RenterParts, owner: RentalOwner) {
     this.#parts = parts;
     this.#workspaceId = owner.workspaceId;
     this.#operationId = owner.operationId;
+    this.#role = owner.role ?? 'gpu';
   }
 
   async rent(offer: Offer, signal: AbortSignal): ReturnType<Renter['rent']> {
@@ -73,7 +85,7 @@ export class LedgerRenter implements Renter {
         id: instanceId,
         workspaceId: this.#workspaceId,
         operationId: this.#operationId,
-        role: 'gpu',
+        role: this.#role,
         offer,
         atMs,
       });
@@ -82,14 +94,11 @@ export class LedgerRenter implements Renter {
       await this.#event(tx, 'machine.requested', instanceId, { offerId: offer.offerId, machineId: offer.machineId });
       return issueEnrolToken(tx, instanceId, { atMs, expiresAtMs: atMs + this.#parts.enrolTokenMs });
     });
-    const { http } = (await findWorkspace(db, this.#workspaceId))?.policy.ports ?? {};
+    const ports = await this.#portsToOpen();
     const agentEnvironment = { ...this.#parts.agentEnvironment, DUMONT_ENROL_TOKEN: enrolToken };
     let outcome: CreateOutcome;
     try {
-      outcome = await provider.create(
-        { offer, label, agentEnvironment, ports: http === undefined ? [] : [http] },
-        { signal },
-      );
+      outcome = await provider.create({ offer, label, agentEnvironment, ports }, { signal });
     } catch (error) {
       // It may or may not exist: ask for its destruction, the sweeper looks for it by label until that is certain.
       await this.release(instanceId, 'the provider gave no clear answer');
@@ -148,6 +157,12 @@ export class LedgerRenter implements Renter {
       adopted.push(instance.id);
     }
     return adopted;
+  }
+
+  async #portsToOpen(): Promise<readonly number[]> {
+    if (this.#role === 'standby') return [STANDBY_SYNC_PORT];
+    const { http } = (await findWorkspace(this.#parts.db, this.#workspaceId))?.policy.ports ?? {};
+    return http === undefined ? [] : [http];
   }
 
   async #record(instanceId: InstanceId, outcome: CreateOutcome): ReturnType<Renter['rent']> {

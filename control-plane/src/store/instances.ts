@@ -138,7 +138,7 @@ export async function listInstances(
 }
 
 /**
- * Machines held for no reason any more: their operation is over and no workspace has them as primary or endpoint.
+ * Machines held for no reason any more: their operation is over and no workspace has them as primary, endpoint or standby.
  * The sweeper gives them back.
  */
 export async function listForgotten(db: Queryable): Promise<readonly InstanceRow[]> {
@@ -147,9 +147,10 @@ export async function listForgotten(db: Queryable): Promise<readonly InstanceRow
      left join operations o on o.id = i.operation_id
      where i.state not in ('releasing', 'gone') and (o.id is null or o.finished_at is not null)
        and not exists (
-         select 1 from workspaces w where w.primary_instance_id = i.id or w.endpoint_instance_id = i.id)
+         select 1 from workspaces w where i.id in (w.primary_instance_id, w.endpoint_instance_id, w.standby_instance_id))
        and not exists (
-         select 1 from operations m where m.workspace_id = i.workspace_id and m.finished_at is null)`,
+         select 1 from operations m where m.workspace_id = i.workspace_id and m.finished_at is null
+           and m.kind <> 'standby')`,
   );
   return rows.map(toInstance);
 }
@@ -163,7 +164,8 @@ export async function listUnattendedLosses(db: Queryable): Promise<readonly Inst
     `select i.* from instances i
      join workspaces w on coalesce(w.primary_instance_id, w.endpoint_instance_id) = i.id
      where i.state = 'lost' and w.deleted_at is null
-       and not exists (select 1 from operations o where o.workspace_id = w.id and o.finished_at is null)
+       and not exists (select 1 from operations o where o.workspace_id = w.id and o.finished_at is null
+         and o.kind <> 'standby')
        and not exists (
          select 1 from operations o
          where o.workspace_id = w.id and o.kind = 'failover' and o.state = 'failed'
@@ -172,7 +174,8 @@ export async function listUnattendedLosses(db: Queryable): Promise<readonly Inst
   return rows.map(toInstance);
 }
 
-function toInstance(row: Row): InstanceRow {
+/** Reads a row of the table `instances`. */
+export function toInstance(row: Row): InstanceRow {
   return {
     id: text(row, 'id') as InstanceId,
     workspaceId: text(row, 'workspace_id') as WorkspaceId,

@@ -2,7 +2,7 @@ import type { OperationId, WorkspaceId } from '@dumont/shared/model/ids.ts';
 import { integer, integerOrNull, json, text, textOrNull } from './columns.ts';
 import type { Queryable, Row } from './database.ts';
 
-export const OPERATION_KINDS = ['provision', 'failover', 'release'] as const;
+export const OPERATION_KINDS = ['provision', 'failover', 'release', 'standby'] as const;
 export type OperationKindName = (typeof OPERATION_KINDS)[number];
 
 export interface OperationRow {

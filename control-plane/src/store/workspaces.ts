@@ -1,7 +1,7 @@
 import type { InstanceId, OperationId, SnapshotId, WorkspaceId } from '@dumont/shared/model/ids.ts';
 import type { WorkspacePolicy } from '@dumont/shared/model/policy.ts';
 import { workspacePolicySchema } from '@dumont/shared/model/policy.ts';
-import { integer, json, text, textOrNull } from './columns.ts';
+import { integer, integerOrNull, json, text, textOrNull } from './columns.ts';
 import type { Queryable, Row } from './database.ts';
 
 export interface WorkspaceRow {
@@ -11,6 +11,10 @@ export interface WorkspaceRow {
   readonly primaryInstanceId: InstanceId | null;
   readonly endpointInstanceId: InstanceId | null;
   readonly headSnapshotId: SnapshotId | null;
+  /** The machine that keeps a copy of the folder. */
+  readonly standbyInstanceId: InstanceId | null;
+  /** The epoch at which that machine may commit one snapshot of its copy; null while it may not. */
+  readonly standbySaveEpoch: number | null;
   readonly policy: WorkspacePolicy;
   readonly createdAtMs: number;
 }
@@ -86,7 +90,7 @@ export async function promotePrimary(
   epoch: number,
 ): Promise<WorkspaceRow | undefined> {
   const rows = await db.query(
-    `update workspaces set primary_instance_id = $2
+    `update workspaces set primary_instance_id = $2, standby_save_epoch = null
      where id = $1 and epoch = $3 and (primary_instance_id is null or primary_instance_id = $2) returning *`,
     [workspaceId, instanceId, epoch],
   );
@@ -113,7 +117,8 @@ export async function moverOf(db: Queryable, workspaceId: WorkspaceId): Promise<
   return rows[0] === undefined ? undefined : (text(rows[0], 'id') as OperationId);
 }
 
-function toWorkspace(row: Row): WorkspaceRow {
+/** Reads a row of the table `workspaces`. */
+export function toWorkspace(row: Row): WorkspaceRow {
   return {
     id: text(row, 'id') as WorkspaceId,
     name: text(row, 'name'),
@@ -121,6 +126,8 @@ function toWorkspace(row: Row): WorkspaceRow {
     primaryInstanceId: textOrNull(row, 'primary_instance_id') as InstanceId | null,
     endpointInstanceId: textOrNull(row, 'endpoint_instance_id') as InstanceId | null,
     headSnapshotId: textOrNull(row, 'head_snapshot_id') as SnapshotId | null,
+    standbyInstanceId: textOrNull(row, 'standby_instance_id') as InstanceId | null,
+    standbySaveEpoch: integerOrNull(row, 'standby_save_epoch'),
     policy: workspacePolicySchema.parse(json(row, 'policy')),
     createdAtMs: integer(row, 'created_at'),
   };

@@ -11,6 +11,7 @@ import { findSnapshot } from '../store/snapshots.ts';
 import type { WorkspaceRow } from '../store/workspaces.ts';
 import { findWorkspace, moverOf } from '../store/workspaces.ts';
 import { standingOf } from './standing.ts';
+import { syncPartOf, type StandbySync } from './standby-sync.ts';
 
 /** Settings of every assignment that do not come from the database. */
 export interface AssignmentSettings {
@@ -18,6 +19,8 @@ export interface AssignmentSettings {
   /** Age at which agents replace their credential, ms; absent: never. */
   readonly credentialRotateMs?: number;
   readonly storage: GrantSource;
+  /** Absent: no workspace has a standby that is told of. */
+  readonly standbySync?: StandbySync;
 }
 
 /** The workspace as this instance's agent must see it now; undefined for an unknown instance. */
@@ -31,9 +34,16 @@ export async function assignmentFor(
   const workspaceId = before.workspace.id;
   // It may take a while, so it comes first: an assignment read before it could undo a newer one.
   const grant = before.standing === 'fenced' ? null : await settings.storage.grantFor({ workspaceId, instanceId });
+  const standbyId = before.workspace.standbyInstanceId;
+  const address = standbyId === null ? null : ((await settings.standbySync?.locate(standbyId)) ?? null);
   const now = await currentStanding(db, instanceId);
   if (now === undefined) return undefined;
   const { workspace, standing } = now;
+  const secret = settings.standbySync?.secret;
+  // An address is of one machine: with another standby by now, the assignment after this one tells it.
+  const isSame = workspace.standbyInstanceId === standbyId;
+  const sync =
+    secret === undefined || !isSame ? undefined : syncPartOf(secret, { workspace, instanceId, standing, address });
   const head = workspace.headSnapshotId === null ? undefined : await findSnapshot(db, workspace.headSnapshotId);
   return {
     workspaceId: workspace.id,
@@ -47,6 +57,7 @@ export async function assignmentFor(
     storage: standing === 'fenced' ? null : grant,
     head: head === undefined ? null : refOf(head),
     workload: workspace.policy.workload ?? null,
+    ...(sync !== undefined && { sync }),
   };
 }
 

@@ -345,7 +345,7 @@ export const ENDPOINTS = {
     query: z.strictObject({
       ...page,
       workspace: z.string().optional(),
-      kind: z.enum(['provision', 'failover', 'release']).optional(),
+      kind: z.enum(['provision', 'failover', 'release', 'standby']).optional(),
     }),
     body: nothing,
     response: pageOf(operationSummarySchema),

@@ -49,9 +49,24 @@ export const failoverReportSchema = z.object({
   gatewayMs: z.number().nullable(),
   /**
    * Age of the restored state when the silence began: what was written in this window is lost. 0 when nothing is: there
-   * was no machine, it handed over in good order, or it serves on. Null without a snapshot.
+   * was no machine, it handed over in good order, or it serves on. How far the standby was behind, where its copy was
+   * restored. Null without a snapshot.
    */
   rpoMs: z.number().nullable(),
+  /** What became of the standby's copy; null without a standby, and until the old epoch was fenced. */
+  standby: z
+    .object({
+      instanceId: z.string(),
+      outcome: z.enum(['pending', 'saved', 'nothing-newer', 'failed']),
+      /** Work that the last snapshot did not hold and the standby did, ms and new bytes; null when nothing was saved. */
+      savedMs: z.number().nullable(),
+      savedBytes: countSchema.nullable(),
+      /** From the question to the committed snapshot. */
+      tookMs: z.number().nullable(),
+      /** Why it failed. */
+      reason: z.string().nullable(),
+    })
+    .nullable(),
   epoch: countSchema.nullable(),
   from: machineSchema.nullable(),
   to: machineSchema.nullable(),

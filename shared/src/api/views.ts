@@ -25,6 +25,15 @@ export const workspaceViewSchema = z.object({
     /** Ends in `/`; HTTP and WebSocket. */
     http: z.string().nullable(),
   }),
+  /** The machine that keeps a copy; null while there is none. What it lacks is null until it had everything once. */
+  standby: z
+    .object({
+      instanceId: z.string(),
+      state: z.enum(INSTANCE_STATES),
+      behindBytes: countSchema.nullable(),
+      behindMs: z.number().nullable(),
+    })
+    .nullable(),
   policy: workspacePolicySchema,
   createdAtMs: wallMsSchema,
 });

@@ -1,5 +1,5 @@
 import { z } from 'zod';
-import type { OfferPolicy } from './policy.ts';
+import type { OfferPolicy, StandbyPolicy } from './policy.ts';
 
 /** A provider's for-rent listing. Becomes an instance when accepted. */
 export const offerSchema = z.object({
@@ -20,10 +20,19 @@ export type Offer = Readonly<z.infer<typeof offerSchema>>;
 
 /** Why an offer is out, in words for an operator; undefined when it is acceptable. Pure. */
 export function offerObjection(offer: Offer, policy: OfferPolicy): string | undefined {
+  if (offer.gpuCount === 0) return 'no GPU';
+  return generalObjection(offer, policy) ?? gpuObjection(offer, policy);
+}
+
+function gpuObjection({ gpuName }: Offer, { gpuNames }: OfferPolicy): string | undefined {
+  return gpuNames.length > 0 && !gpuNames.includes(gpuName) ? 'another GPU type' : undefined;
+}
+
+/** What holds for every machine, with a GPU or without. */
+function generalObjection(offer: Offer, policy: OfferPolicy): string | undefined {
   if (offer.priceMicroUsdPerHour > policy.maxPriceMicroUsdPerHour) return 'above the price cap';
   if (offer.reliability < policy.minReliability) return 'below the least reliability';
   if (offer.diskGb < policy.minDiskGb) return 'too little disk';
-  if (policy.gpuNames.length > 0 && !policy.gpuNames.includes(offer.gpuName)) return 'another GPU type';
   if (policy.allowRegions.length > 0 && !policy.allowRegions.includes(offer.region))
     return 'outside the allowed regions';
   if (policy.denyRegions.includes(offer.region)) return 'in a denied region';
@@ -35,8 +44,23 @@ export function offerObjection(offer: Offer, policy: OfferPolicy): string | unde
  * `price × (1 + (1 − reliability))`, ties by offer id so that the order is stable. Pure.
  */
 export function rankOffers(offers: readonly Offer[], policy: OfferPolicy): readonly Offer[] {
+  return bestFirst(offers.filter((offer) => offerObjection(offer, policy) === undefined));
+}
+
+/**
+ * Machines that may be a workspace's standby, best first: the workspace's own terms but for the GPU, which it does not
+ * need, under the standby's price cap. Pure.
+ */
+export function rankStandbyOffers(
+  offers: readonly Offer[],
+  policy: { readonly offers: OfferPolicy; readonly standby: StandbyPolicy },
+): readonly Offer[] {
+  const { maxPriceMicroUsdPerHour } = policy.standby;
+  const terms = { ...policy.offers, maxPriceMicroUsdPerHour };
+  return bestFirst(offers.filter((offer) => generalObjection(offer, terms) === undefined));
+}
+
+function bestFirst(offers: readonly Offer[]): readonly Offer[] {
   const score = (offer: Offer) => offer.priceMicroUsdPerHour * (2 - offer.reliability);
-  return offers
-    .filter((offer) => offerObjection(offer, policy) === undefined)
-    .toSorted((a, b) => score(a) - score(b) || a.offerId.localeCompare(b.offerId));
+  return offers.toSorted((a, b) => score(a) - score(b) || a.offerId.localeCompare(b.offerId));
 }

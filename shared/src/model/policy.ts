@@ -40,6 +40,13 @@ export const workspacePortsSchema = z.strictObject({
 
 export type WorkspacePorts = z.infer<typeof workspacePortsSchema>;
 
+/** A second, cheap machine that keeps a copy of the workspace a fraction of a second behind the primary. */
+export const standbyPolicySchema = z.strictObject({
+  enabled: z.boolean().default(false).describe('Keep a standby machine.'),
+  maxPriceMicroUsdPerHour: z.int().positive().default(100_000).describe('Its price cap, micro-dollars per hour.'),
+});
+export type StandbyPolicy = z.infer<typeof standbyPolicySchema>;
+
 export const workspacePolicySchema = z.strictObject({
   strategy: strategySchema.default('race'),
   raceWidth: z.int().min(1).max(5).default(3).describe('Machines rented at once by the race strategy.'),
@@ -53,6 +60,7 @@ export const workspacePolicySchema = z.strictObject({
   offers: offerPolicySchema.prefault({}),
   workload: workloadSchema.optional(),
   ports: workspacePortsSchema.prefault({}),
+  standby: standbyPolicySchema.prefault({}),
 });
 export type WorkspacePolicy = z.infer<typeof workspacePolicySchema>;
 /** As a caller writes it: every defaulted field may be left out. */

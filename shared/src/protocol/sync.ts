@@ -14,6 +14,8 @@ import { countSchema, epochSchema, workspaceIdSchema } from './primitives.ts';
 export const SYNC_PROTOCOL_VERSION = 1;
 /** Path of the sync socket on a standby. */
 export const SYNC_SOCKET_PATH = '/sync/v1';
+/** Where a standby listens on its own machine; its provider opens it to the outside under a port of its choice. */
+export const STANDBY_SYNC_PORT = 8_767;
 
 /** Chunks of one file, 200 GB at 1 MiB each: its list fits into one message. */
 export const MAX_SYNC_FILE_CHUNKS = 200_000;

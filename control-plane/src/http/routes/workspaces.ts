@@ -1,6 +1,7 @@
 import type { WorkspaceView } from '@dumont/shared/api/views.ts';
 import { headTimesOf, moversOf } from '../../store/lookups.ts';
 import type { WorkspaceRow } from '../../store/workspaces.ts';
+import { standbysOf } from '../../store/standbys.ts';
 import { listWorkspaces } from '../../store/workspaces.ts';
 import { readPage } from '../cursor.ts';
 import { requireWorkspace } from '../find.ts';
@@ -11,20 +12,23 @@ import { workspaceView } from '../views.ts';
 export function workspaceHandlers(
   services: ApiServices,
 ): Pick<Handlers, 'provision' | 'listWorkspaces' | 'getWorkspace' | 'createGatewayToken'> {
-  const { db, operations, gateway } = services;
+  const { db, operations, gateway, fleet } = services;
 
   async function view(rows: readonly WorkspaceRow[]): Promise<WorkspaceView[]> {
     const ids = rows.map((row) => row.id);
-    const [headTimes, movers, addresses] = await Promise.all([
+    const [headTimes, movers, addresses, standbys] = await Promise.all([
       headTimesOf(db, ids),
       moversOf(db, ids),
       gateway.of(rows),
+      standbysOf(db, ids),
     ]);
     return rows.map((row) =>
       workspaceView(row, {
         headCommittedAtMs: headTimes.get(row.id) ?? null,
         movedBy: movers.get(row.id) ?? null,
         gateway: addresses.get(row.id) ?? { ssh: null, http: null },
+        standby: standbys.get(row.id),
+        fleet,
       }),
     );
   }

@@ -20,7 +20,8 @@ const BOOT_JITTER = 0.15;
 
 /**
  * The market a fresh installation finds. The same table in every process, so that two providers on one folder agree;
- * two listings lie below the default least reliability on purpose.
+ * two listings lie below the default least reliability on purpose, and the last three
+ * are cheap machines without a GPU, for standbys.
  */
 export const LOCAL_MARKET: readonly LocalOffer[] = [
   listing('use1', 'us-east', 'RTX 4090', { usd: 0.34, reliability: 0.995, diskGb: 120, bootMs: 900 }),
@@ -33,6 +34,9 @@ export const LOCAL_MARKET: readonly LocalOffer[] = [
   listing('eun2', 'eu-north', 'L40S', { usd: 0.58, reliability: 0.997, diskGb: 160, bootMs: 800 }),
   listing('sae1', 'sa-east', 'RTX 3090', { usd: 0.14, reliability: 0.88, diskGb: 80, bootMs: 2_100 }),
   listing('sae2', 'sa-east', 'RTX 3080', { usd: 0.1, reliability: 0.85, diskGb: 40, bootMs: 2_200 }),
+  cpuListing('use9', 'us-east', { usd: 0.021, reliability: 0.998, diskGb: 200, bootMs: 600 }),
+  cpuListing('usw9', 'us-west', { usd: 0.019, reliability: 0.996, diskGb: 200, bootMs: 700 }),
+  cpuListing('euw9', 'eu-west', { usd: 0.024, reliability: 0.999, diskGb: 200, bootMs: 600 }),
 ];
 
 /** How long this particular machine takes to boot, ms: typical × scale, ± 15 % drawn from `random`. */
@@ -46,6 +50,11 @@ interface Terms {
   readonly reliability: number;
   readonly diskGb: number;
   readonly bootMs: number;
+}
+
+function cpuListing(code: string, region: string, terms: Terms): LocalOffer {
+  const { offer, bootMs } = listing(code, region, 'no GPU', terms);
+  return { offer: { ...offer, gpuName: 'none', gpuCount: 0 }, bootMs };
 }
 
 function listing(code: string, region: string, gpu: string, terms: Terms): LocalOffer {

@@ -9,6 +9,7 @@ import { expect, test } from 'vitest';
 const SILENT: ReadonlySet<EventType> = new Set([
   'provision.started',
   'release.started',
+  'standby.started',
   'operation.finished',
   'machine.releasing',
   'restore.progress',

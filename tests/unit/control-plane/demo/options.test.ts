@@ -12,6 +12,7 @@ test('without flags the demo is interactive, with its own sample and its usual p
     workspace: undefined,
     dataDirectory: undefined,
     port: undefined,
+    standby: false,
     help: false,
   });
 });

@@ -153,6 +153,7 @@ export function sampleReport(failoverId: string, changes: Partial<FailoverReport
     },
     totalMs: 4_176,
     gatewayMs: 240,
+    standby: null,
     rpoMs: 812,
     epoch: 2,
     from: { ...machine, instanceId: 'in_aaaaaaaaaaaaaaaaaaaa', machineId: 'm-12' },

@@ -1,11 +1,14 @@
 import type { Verdict } from '@dumont/control-plane/detect/verdict.ts';
 import { fileGrants } from '../../../world/file-grants.ts';
+import type { StandbyLag } from '@dumont/control-plane/hub/standby-lag.ts';
 import { failoverKind } from '@dumont/control-plane/operations/failover.ts';
 import { Guardian } from '@dumont/control-plane/operations/guardian.ts';
 import { anyKind } from '@dumont/control-plane/operations/operation-kind.ts';
 import type { OperationLimits, OperationParts } from '@dumont/control-plane/operations/operation-parts.ts';
 import { provisionKind } from '@dumont/control-plane/operations/provision.ts';
 import { releaseKind } from '@dumont/control-plane/operations/release.ts';
+import { StandbyKeeper } from '@dumont/control-plane/operations/standby-keeper.ts';
+import { standbyKind } from '@dumont/control-plane/operations/standby.ts';
 import { OperationRunner } from '@dumont/control-plane/operations/runner.ts';
 import { startProvision } from '@dumont/control-plane/operations/start.ts';
 import { LedgerRenter } from '@dumont/control-plane/provisioning/ledger-renter.ts';
@@ -72,6 +75,9 @@ export class OperationsWorld implements AsyncDisposable {
   readonly parts: OperationParts;
   readonly runner: OperationRunner;
   readonly guardian: Guardian;
+  readonly keeper: StandbyKeeper;
+  /** What primaries said of their standbys. */
+  readonly lags = new Map<InstanceId, StandbyLag>();
   /** While true machines boot without their agents saying hello. */
   isMute = false;
 
@@ -80,7 +86,9 @@ export class OperationsWorld implements AsyncDisposable {
     this.truth = opened.db;
     this.db = new FickleDatabase(opened.db);
     const { db } = this;
-    const settings = { heartbeatIntervalMs: 200, storage: fileGrants('/none') };
+    const locate = () => Promise.resolve({ host: '10.0.0.9', port: 4_000 });
+    const standbySync = { secret: 'of this installation', locate };
+    const settings = { heartbeatIntervalMs: 200, storage: fileGrants('/none'), standbySync };
     const onChange = () => {};
     this.directory = new DatabaseAgentDirectory({ db, clock, settings, storageName: 'file', onChange });
     this.provider = new MemoryProvider((request) => void this.#boot(request));
@@ -103,6 +111,7 @@ export class OperationsWorld implements AsyncDisposable {
       strategies: STRATEGIES,
       limits: { ...LIMITS, ...limits },
       changed,
+      standbyLag: (id) => this.lags.get(id),
       wardship: {
         watch: (id) => void this.watched.add(id),
         unwatch: (id) => void this.watched.delete(id),
@@ -115,14 +124,21 @@ export class OperationsWorld implements AsyncDisposable {
       renterFor: (owner) => new LedgerRenter(renterParts, owner),
     };
     const { parts } = this;
-    const kinds = [anyKind(failoverKind(parts)), anyKind(provisionKind(parts)), anyKind(releaseKind(parts))];
+    const movers = [anyKind(failoverKind(parts)), anyKind(provisionKind(parts)), anyKind(releaseKind(parts))];
+    const kinds = [...movers, anyKind(standbyKind(parts))];
     this.runner = new OperationRunner({ ...ground, random: parts.random, kinds, owner: 'world', leaseMs: 120_000 });
     this.guardian = new Guardian(this.parts, this.runner);
+    this.keeper = new StandbyKeeper(this.parts, {
+      runner: this.runner,
+      sync: settings.standbySync,
+      onRelease: () => this.sweeper.nudge(),
+    });
   }
 
   start(): this {
     this.runner.start();
     this.guardian.start();
+    this.keeper.start();
     this.sweeper.start();
     return this;
   }
@@ -206,6 +222,7 @@ export class OperationsWorld implements AsyncDisposable {
 
   async [Symbol.asyncDispose](): Promise<void> {
     this.db.isDown = false;
+    await this.keeper[Symbol.asyncDispose]();
     await this.sweeper[Symbol.asyncDispose]();
     await this.guardian[Symbol.asyncDispose]();
     await this.runner[Symbol.asyncDispose]();
@@ -219,7 +236,6 @@ export class OperationsWorld implements AsyncDisposable {
       kind: 'hello',
       protocolVersion: 2,
       agentVersion: '0',
-      role: 'gpu',
       bootId: 'boot-0001',
       lastEpoch: 0,
       hostname: 'h',
@@ -229,8 +245,8 @@ export class OperationsWorld implements AsyncDisposable {
     for (;;) {
       try {
         const body = { enrolToken, credential, hostname: 'h', agentVersion: '0' };
-        const { instanceId } = await enrol(this.parts, body, 'here');
-        const answer = await this.directory.admit({ ...hello, instanceId, credential });
+        const { instanceId, role } = await enrol(this.parts, body, 'here');
+        const answer = await this.directory.admit({ ...hello, instanceId, credential, role });
         if (answer.kind === 'admitted') this.agents.connect(instanceId);
         return;
       } catch {

@@ -47,7 +47,7 @@ onEachDatabase((database) => {
       confirmCredential: (id, next) => real.confirmCredential(id, next),
       commitSnapshot: (id, commit) => real.commitSnapshot(id, commit),
     };
-    const hub = stack.use(new AgentHub({ directory, listener: new Fleet(), clock: systemClock, log }));
+    const hub = stack.use(new AgentHub({ directory, listener: new Fleet(systemClock), clock: systemClock, log }));
     const corroborator = { corroborate: () => Promise.resolve([]) };
     const monitor = stack.use(
       new HeartbeatMonitor({ clock: systemClock, log, corroborator, onVerdict: () => {}, loopLagMs: () => 0 }),

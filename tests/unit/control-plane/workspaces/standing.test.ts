@@ -18,6 +18,8 @@ function workspaceOf(primaryInstanceId: InstanceId | null): WorkspaceRow {
     primaryInstanceId,
     endpointInstanceId: null,
     headSnapshotId: null,
+    standbyInstanceId: null,
+    standbySaveEpoch: null,
     policy,
     createdAtMs: 0,
   };

@@ -3,6 +3,7 @@ import { FAILOVER_EVENTS, FAILOVER_STATES, FAILOVER_TABLE, isFailoverOver } from
 import { INSTANCE_EVENTS, INSTANCE_STATES, INSTANCE_TABLE } from '@dumont/shared/model/instance.ts';
 import { PROVISION_EVENTS, PROVISION_STATES, PROVISION_TABLE } from '@dumont/shared/model/provision.ts';
 import { RELEASE_EVENTS, RELEASE_STATES, RELEASE_TABLE } from '@dumont/shared/model/release.ts';
+import { STANDBY_EVENTS, STANDBY_STATES, STANDBY_TABLE } from '@dumont/shared/model/standby.ts';
 import { nextState } from '@dumont/shared/model/transition.ts';
 import { describe, expect, test } from 'vitest';
 
@@ -26,6 +27,13 @@ const MACHINES = [
     states: RELEASE_STATES,
     events: RELEASE_EVENTS,
     table: RELEASE_TABLE,
+    ends: ['completed', 'failed'],
+  },
+  {
+    name: 'standby',
+    states: STANDBY_STATES,
+    events: STANDBY_EVENTS,
+    table: STANDBY_TABLE,
     ends: ['completed', 'failed'],
   },
   { name: 'instance', states: INSTANCE_STATES, events: INSTANCE_EVENTS, table: INSTANCE_TABLE, ends: ['gone'] },
