@@ -70,14 +70,15 @@ test('nonsense from the control plane is named in the log and the agent comes ba
   await server.waitFor('hello', 2);
 });
 
-test('a standby connects, beats and refuses work', async () => {
+test('a standby connects, beats and runs no workload', async () => {
   await using folder = await makeTempFolder();
   await using server = await AgentSocketServer.start(testAssignment(folder.path, { standing: 'standby' }));
   const host = await makeHost(folder.path);
   await using _ = new AgentProcess(server, { ...host, role: 'standby' });
   await server.waitFor('heartbeat');
   expect(server.hellos()[0]?.role).toBe('standby');
-  expect(await server.run({ name: 'snapshot' })).toMatchObject({ ok: false, code: 'UNSUPPORTED' });
+  const started = await server.run({ name: 'start-workload', stableMs: 0 });
+  expect(started).toMatchObject({ ok: false, code: 'UNSUPPORTED' });
 });
 
 test('a bad environment names every variable at fault; help lists them all', () => {
