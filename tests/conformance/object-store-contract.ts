@@ -65,20 +65,22 @@ export function describeObjectStore(
       expect(await keysOf(store, 'nothing/')).toEqual([]);
     });
 
-    test.runIf(canDelete)('deletes, and deleting again does nothing', async () => {
-      await using opened = await open();
-      await opened.store.put('gone', Buffer.from('x'));
-      await opened.store.delete('gone');
-      await opened.store.delete('gone');
-      expect(await opened.store.stat('gone')).toBeNull();
-    });
-
-    test.skipIf(canDelete)('has no right to delete, says so, and keeps the object', async () => {
-      await using opened = await open();
-      await opened.store.put('kept', Buffer.from('x'));
-      await expect(opened.store.delete('kept')).rejects.toMatchObject({ code: 'UNAUTHORIZED', retryable: false });
-      expect(await opened.store.stat('kept')).toMatchObject({ sizeBytes: 1 });
-    });
+    if (canDelete) {
+      test('deletes, and deleting again does nothing', async () => {
+        await using opened = await open();
+        await opened.store.put('gone', Buffer.from('x'));
+        await opened.store.delete('gone');
+        await opened.store.delete('gone');
+        expect(await opened.store.stat('gone')).toBeNull();
+      });
+    } else {
+      test('has no right to delete, says so, and keeps the object', async () => {
+        await using opened = await open();
+        await opened.store.put('kept', Buffer.from('x'));
+        await expect(opened.store.delete('kept')).rejects.toMatchObject({ code: 'UNAUTHORIZED', retryable: false });
+        expect(await opened.store.stat('kept')).toMatchObject({ sizeBytes: 1 });
+      });
+    }
 
     test.each(['', '/', '/abs', 'a//b', '../up', 'a/../b', 'a/.', '.hidden', 'a b', 'ä', 'a\0b', 'x'.repeat(1_025)])(
       'refuses the key %j',

@@ -133,7 +133,7 @@ async function checkProxy({ environment, control }: Situation): Promise<Finding>
 async function checkClock({ control }: Situation): Promise<Finding> {
   const leg = await control.ask();
   const aheadMs = leg.kind === 'reached' ? leg.value.clockAheadMs : null;
-  if (aheadMs === null) return skip('compared with that of the control plane, which does not answer');
+  if (aheadMs === null) return skip('compared with that of the control plane, and none answers');
   const off = Math.abs(aheadMs);
   if (off < 1_500) return ok('agrees with the control plane to a second');
   const detail = `${formatDuration(off)} ${aheadMs > 0 ? 'behind' : 'ahead of'} the control plane`;
