@@ -71,7 +71,7 @@ test('host-files writes the scripts that the sources hold, executable whatever t
 });
 
 test.runIf(hasBubblewrap)(
-  'in a root without Node it snapshots, verifies and restores, attributes included',
+  'in a root without Node it snapshots, verifies and restores, attributes included, and the doctor finds nothing amiss',
   async () => {
     await using folder = await makeTempFolder();
     const tree = join(folder.path, 'tree');
@@ -87,6 +87,8 @@ test.runIf(hasBubblewrap)(
     const { snapshotId } = JSON.parse(stdout) as { readonly snapshotId: string };
     await inside('verify', '--snapshot', snapshotId, '--read-data', '--from', 'file:///data/store');
     await inside('restore', '--snapshot', snapshotId, '--from', 'file:///data/store', '--to', '/data/back');
+    const doctor = await inside('doctor', '--json');
+    expect(JSON.parse(doctor.stdout)).toMatchObject({ healthy: true, version: agent.version });
     expect((await readFile(join(folder.path, 'back/large'))).equals(content)).toBe(true);
     const attribute = getAttributeSync(join(folder.path, 'back/deep/small'), 'user.kind');
     expect(attribute?.toString()).toBe('test');
