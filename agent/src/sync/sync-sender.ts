@@ -190,6 +190,7 @@ export class SyncSender implements AsyncDisposable {
       } else if (this.#canStepLarge(session)) {
         await this.#stepLarge(session, planner);
       } else {
+        this.#noteCompletion();
         const isIdle = this.#large === null && this.#queue.isEmpty;
         if (isIdle && this.#later.size === 0 && this.#staged.size > 0) {
           this.#staged.clear();
@@ -375,13 +376,18 @@ export class SyncSender implements AsyncDisposable {
     this.#large = null;
   }
 
+  /** The standby has all of it: told by the last acknowledgement, or by a look that found nothing more to send. */
+  #noteCompletion(): void {
+    const isDone = this.#queue.isEmpty && this.#large === null && this.#sent.isEmpty && this.#wasScanned;
+    if (isDone && this.#takenSinceMs === Infinity) this.#isInitial = false;
+  }
+
   #onAck(seq: number, hash: string): void {
     if (!this.#sent.acknowledge(seq, hash)) {
       this.#session?.fail(new DumontError('CORRUPT', `the trees differ after batch ${seq}`, { retryable: true }));
       return;
     }
     this.#mismatches = 0;
-    const isDone = this.#queue.isEmpty && this.#large === null && this.#sent.isEmpty && this.#wasScanned;
-    if (isDone && this.#takenSinceMs === Infinity) this.#isInitial = false;
+    this.#noteCompletion();
   }
 }

@@ -33,6 +33,14 @@ test('a tree with everything in it arrives as it is', async () => {
   expect(pair.sender.state.watermark).toEqual(pair.receiver.watermark);
 });
 
+test('a standby that needs nothing is complete once that was found', async () => {
+  await using pair = await makeSyncPair();
+  await pair.startReceiver();
+  await pair.startSender();
+  await pair.settled();
+  expect(pair.sender.state).toMatchObject({ isInitial: false, pendingMs: 0, sentBytes: expect.any(Number) });
+});
+
 test('edits, appends, renames and removals arrive', async () => {
   await using pair = await makeSyncPair();
   const at = (path: string) => join(pair.primary, path);
