@@ -180,7 +180,8 @@ sealed('an upgrade and the way back from a broken one leave the workload alone',
   expect(await machine.ok('dumont-agent --version')).toBe(`dumont-agent ${version}-newer\n`);
   expect(await longestPauseMs(machine)).toBeLessThan(RESTART_HOLD_MS);
 
-  await client.call('upgradeAgents', { body: { instanceId, version: VERSION_FAULTY, force: true } });
+  const asked = await client.call('upgradeAgents', { body: { instanceId, version: VERSION_FAULTY, force: true } });
+  expect(asked.agents).toMatchObject([{ outcome: 'ordered' }]);
   await eventually(
     'the broken one was given up',
     async () => (await eventTypes(client)).includes('agent.upgrade-failed'),

@@ -149,7 +149,9 @@ export class AgentUpgrades implements AsyncDisposable {
     if (agent.version === to) return { outcome: 'current', reason: null };
     if (!agent.upgradable) return refused('its agent was not installed by install.sh, so it cannot upgrade itself');
     if (!force && compareVersions(to, agent.version) < 0) return refused(`it runs ${agent.version}, which is newer`);
-    if (this.#orders.get(instanceId)?.state === 'running') return refused('an upgrade of it is under way');
+    const order = this.#orders.get(instanceId);
+    // Once the agent is back as what was ordered, only our own look at it is missing.
+    if (order?.state === 'running' && order.to !== agent.version) return refused('an upgrade of it is under way');
     return null;
   }
 
@@ -223,7 +225,7 @@ export class AgentUpgrades implements AsyncDisposable {
     const { hub, fleet } = this.#options;
     const before = fleet.agent(instanceId);
     const from = before?.version ?? null;
-    this.#mark(instanceId, { state: 'running', error: null });
+    this.#mark(planned, { state: 'running', error: null });
     try {
       await this.#append('agent.upgrade-offered', planned, { from, to });
       const action = { name: 'upgrade', release, downloadUrl: `/downloads/${to}/`, force } as const;
@@ -234,9 +236,9 @@ export class AgentUpgrades implements AsyncDisposable {
       });
       const isSwitched = result.name === 'upgrade' && result.from !== result.to;
       const version = isSwitched ? await this.#versionAfter(instanceId, before) : to;
-      if (version === to) this.#orders.delete(instanceId);
+      if (version === to) this.#finish(planned);
       // Its hello told why, and was recorded.
-      else if (version !== null) this.#mark(instanceId, { state: 'failed', error: `${to} was rolled back` });
+      else if (version !== null) this.#mark(planned, { state: 'failed', error: `${to} was rolled back` });
       else throw new DumontError('UNAVAILABLE', `its agent has not come back as version ${to}`);
     } catch (error) {
       if (!this.#stop.signal.aborted) await this.#fail(planned, from, toDumontError(error).message);
@@ -247,7 +249,7 @@ export class AgentUpgrades implements AsyncDisposable {
   async #fail(order: Order, from: string | null, reason: string): Promise<void> {
     const { instanceId, to } = order;
     const { log } = this.#options;
-    this.#mark(instanceId, { state: 'failed', error: reason });
+    this.#mark(order, { state: 'failed', error: reason });
     log.warn({ event: 'agent-upgrade-failed', instanceId, from, to, reason }, 'an agent was not upgraded');
     try {
       await this.#append('agent.upgrade-failed', order, { from, to, outcome: 'refused', reason });
@@ -268,10 +270,18 @@ export class AgentUpgrades implements AsyncDisposable {
     return null;
   }
 
-  #mark(instanceId: InstanceId, change: Pick<UpgradeState, 'state' | 'error'>): void {
-    const order = this.#orders.get(instanceId);
-    if (order === undefined) return;
-    this.#orders.set(instanceId, { ...order, ...change, changedMs: this.#options.clock.monotonicMs() });
+  #mark(order: Order, change: Pick<UpgradeState, 'state' | 'error'>): void {
+    if (!this.#isLatest(order)) return;
+    this.#orders.set(order.instanceId, { ...order, ...change, changedMs: this.#options.clock.monotonicMs() });
+  }
+
+  #finish(order: Order): void {
+    if (this.#isLatest(order)) this.#orders.delete(order.instanceId);
+  }
+
+  /** The agent may be back and asked for something else before its return was noticed here. */
+  #isLatest({ instanceId, to }: Order): boolean {
+    return this.#orders.get(instanceId)?.to === to;
   }
 
   async #append(

@@ -128,6 +128,26 @@ onEachDatabase((database) => {
     await eventually('the other one as well', () => world.upgrades.state(moved.id) === null);
   });
 
+  test('an agent that is back may be asked for the next version before its return was noticed here', async () => {
+    await using owned = await database.open();
+    await using world = await worldOn(owned.db);
+    await world.release('1.1.0');
+    await world.release('1.2.0');
+    const machine = await world.machine();
+    const obey = world.script.obey;
+    world.script.obey = async (instanceId, to) => {
+      await obey(instanceId, to);
+      if (to === '1.2.0') return;
+      const { agents } = await world.upgrades.order([machine], { version: '1.2.0', force: false });
+      expect(agents).toMatchObject([{ outcome: 'ordered' }]);
+    };
+    await world.upgrades.order([machine], { version: '1.1.0', force: false });
+    world.upgrades.start();
+    await eventually('both are done', () => world.agents.get(machine.id)?.version === '1.2.0');
+    await eventually('nothing is left to do', () => world.upgrades.state(machine.id) === null);
+    expect(world.told.map(({ to }) => to)).toEqual(['1.1.0', '1.2.0']);
+  });
+
   test('an agent that refuses is shown and written down as failed', async () => {
     await using owned = await database.open();
     await using world = await worldOn(owned.db);
