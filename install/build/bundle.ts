@@ -1,5 +1,6 @@
+import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { build, type Plugin } from 'esbuild';
+import { build, transform, type Plugin } from 'esbuild';
 import { ADDONS, THREAD_FILES, threadAsset, type ThreadName } from '../../agent/src/node/assets.ts';
 import { must } from '../../shared/src/util/assert.ts';
 import { REPOSITORY } from './packages.ts';
@@ -31,17 +32,19 @@ async function bundleScript(entry: string, version: string): Promise<Uint8Array>
     bundle: true,
     write: false,
     platform: 'node',
+    // Of a package that comes in both forms, the one of which what is not used can be left out.
+    mainFields: ['module', 'main'],
     target: 'node24',
     // The executable starts a CommonJS script only.
     format: 'cjs',
-    // Names stay, so that a stack trace tells where it was.
+    // Our own names stay, so that a stack trace tells where it was.
     minifyWhitespace: true,
     minifySyntax: true,
     // Only what runs from the sources looks for its own place.
     define: { 'import.meta.dirname': '__dirname' },
     logOverride: { 'empty-import-meta': 'error' },
     logLevel: 'error',
-    plugins: [embeddedAddons, englishOnly, versionStamp(version)],
+    plugins: [embeddedAddons, englishOnly, versionStamp(version), givenCredentials, shortNames],
   });
   return must(outputFiles[0], 'esbuild writes one file per entry').contents;
 }
@@ -68,6 +71,32 @@ const englishOnly: Plugin = {
   setup(bundler) {
     const contents = `export { default as en } from './en.js';`;
     bundler.onLoad({ filter: /zod[/\\]v4[/\\]locales[/\\]index\.js$/ }, () => ({ contents }));
+  },
+};
+
+/**
+ * The agent gets its credentials from the control plane or its own configuration. What looks for others on the machine, in
+ * files and at the cloud's metadata server, would be a quarter of the script, and a surprise.
+ */
+const givenCredentials: Plugin = {
+  name: 'given-credentials',
+  setup(bundler) {
+    const filter = /^@aws-sdk\/credential-provider-node$/;
+    bundler.onResolve({ filter }, () => ({ path: 'none', namespace: 'credentials' }));
+    bundler.onLoad({ filter: /./, namespace: 'credentials' }, () => ({
+      contents: `export const defaultProvider = () => () => Promise.reject(new Error('no credentials were given'));`,
+    }));
+  },
+};
+
+/** Names within the packages of others are two thirds of a megabyte that every agent would hold in memory for its whole life. */
+const shortNames: Plugin = {
+  name: 'short-names',
+  setup(bundler) {
+    bundler.onLoad({ filter: /[/\\]node_modules[/\\].*\.[cm]?js$/ }, async ({ path }) => {
+      const { code } = await transform(await readFile(path, 'utf8'), { minifyIdentifiers: true, target: 'node24' });
+      return { contents: code };
+    });
   },
 };
 

@@ -30,7 +30,10 @@ export class MemoryKeeper {
 
   release(): void {
     if (getHeapStatistics().total_heap_size <= Math.max(RESTING_HEAP_BYTES, GROWTH * this.#heapAfterBytes)) return;
+    // What ran once, at the start or in a snapshot, is compiled again should it run again.
+    setFlagsFromString('--stress-flush-code');
     this.#collect({ type: 'major', execution: 'sync', flavor: 'last-resort' });
+    setFlagsFromString('--no-stress-flush-code');
     this.#heapAfterBytes = getHeapStatistics().total_heap_size;
   }
 }
