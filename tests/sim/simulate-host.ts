@@ -178,12 +178,10 @@ function startReports(parts: {
   clock.after(random.next() * BEAT_MS, () => {
     clock.every(BEAT_MS, () => {
       const nowMs = clock.monotonicMs();
-      const saidAtMs = nowMs - model.pathMs();
-      const heardAtMs = Math.min(
-        model.heardByStandby(saidAtMs),
-        model.heardByStandby(Math.min(saidAtMs, diesAtMs + 25)),
-      );
-      monitor.testify(workspaceId, { epoch: EPOCH, heardMsAgo: Math.max(0, saidAtMs - heardAtMs) }, nowMs);
+      // The agent looks every 100 ms, and its newest look goes out with the beat.
+      const lookedAtMs = nowMs - model.pathMs() - LOOK_EVERY_MS * random.next();
+      const heardAtMs = model.heardByStandby(Math.min(lookedAtMs, diesAtMs + LAST_TRIP_MS));
+      monitor.testify(workspaceId, { epoch: EPOCH, heardMsAgo: Math.max(0, lookedAtMs - heardAtMs) }, nowMs);
     });
   });
 }
@@ -192,3 +190,7 @@ export function heartbeat(monotonicMs: number): Heartbeat {
   const rest = { epoch: EPOCH, mainLagMs: 0, gpuUtilPct: null, unsavedMs: 0, workload: 'running' } as const;
   return { kind: 'heartbeat', seq: 0, monotonicMs, ...rest };
 }
+
+const LOOK_EVERY_MS = 100;
+/** What a dying machine sent last is still on its way. */
+const LAST_TRIP_MS = 30;

@@ -32,9 +32,9 @@ const REPORT_STALE_MS = 600;
 
 /**
  * A dying primary may send its standby a sign up to one beat after its last one to us, over a path that is slower by up to
- * 100 ms: no more than that proves life.
+ * 100 ms, and a standby looks up to 100 ms before it reports: no more than that proves life.
  */
-const HEARD_AFTER_MS = 300;
+const HEARD_AFTER_MS = 400;
 
 /** Two signs of life on the sync connection (200 ms apart) and one report on their way, with room for jitter. */
 const HEARD_FRESH_MS = 800;

@@ -9,6 +9,8 @@ import type { Endpoint } from './endpoint.ts';
 import { failoverReportSchema } from './failover-report.ts';
 import {
   agentViewSchema,
+  DETECTION_GROUPS,
+  detectionViewSchema,
   enrolmentViewSchema,
   eventViewSchema,
   instanceViewSchema,
@@ -335,6 +337,16 @@ export const ENDPOINTS = {
     query: nothing,
     body: nothing,
     response: failoverReportSchema,
+  },
+  listDetection: {
+    method: 'GET',
+    path: '/detection',
+    summary: 'How good the failure detector was, by instance, host or provider; the longest watched first.',
+    auth: true,
+    successStatus: 200,
+    query: z.strictObject({ limit: page.limit, by: z.enum(DETECTION_GROUPS).default('provider') }),
+    body: nothing,
+    response: z.object({ items: z.array(detectionViewSchema) }),
   },
   listOperations: {
     method: 'GET',
