@@ -18,8 +18,8 @@ export interface ControlPlaneTrouble {
 }
 
 const log = createLogger('sim', 'silent');
-/** Hosts without stalls and outages: whatever is said of them is the control plane's own doing. */
-const CALM = { stallsPerDay: 0, outagesPerDay: 0, lossShare: 0.002 };
+/** Hosts without stalls, outages and losses: whatever is said of them is the control plane's own doing. */
+const CALM = { stallsPerDay: 0, outagesPerDay: 0, lossShare: 0 };
 const FLEET = 20;
 const PAUSE_MS = 2_000;
 const CYCLE_MS = 15_000;

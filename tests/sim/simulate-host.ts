@@ -120,6 +120,8 @@ export async function simulateDeath(setup: HostSetup, kind: DeathKind, random: R
   monitor.introduce(instanceId, { workspaceId, epoch: EPOCH, history });
   if (setup.hasStandby) startReports({ clock, monitor, workspaceId, model, random, diesAtMs });
   for (let beat = model.next(); beat.sentMs < diesAtMs; beat = model.next()) {
+    // What was lost or held back on its way is not sent again by the dead.
+    if (beat.arrivalMs > diesAtMs + MAX_TRIP_MS) break;
     await clock.run(beat.arrivalMs);
     monitor.observe(instanceId, heartbeat(beat.sentMs), beat.arrivalMs);
   }
@@ -194,3 +196,4 @@ export function heartbeat(monotonicMs: number): Heartbeat {
 const LOOK_EVERY_MS = 100;
 /** What a dying machine sent last is still on its way. */
 const LAST_TRIP_MS = 30;
+const MAX_TRIP_MS = 100;

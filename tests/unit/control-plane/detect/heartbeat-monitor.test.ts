@@ -25,14 +25,18 @@ test('silence is suspected and confirmed 600 ms after the last beat, and committ
   expect(world.monitor.status(instance)?.state).toBe('committed');
 });
 
-test('the balanced and cautious modes wait six and ten seconds', async () => {
-  for (const [mode, delayMs] of [
-    ['balanced', 6_000],
-    ['cautious', 10_000],
+test('the balanced and cautious modes wait six and ten seconds, and twice that where nobody else lost the machine', async () => {
+  for (const [mode, found, delayMs] of [
+    ['balanced', 'provider-unreachable', 6_000],
+    ['balanced', 'probe-silent', 12_000],
+    ['cautious', 'provider-unreachable', 10_000],
+    ['cautious', 'probe-silent', 20_000],
+    ['adaptive', 'probe-silent', 12_000],
   ] as const) {
     const world = await beatingWorld();
+    world.script.find = () => [found];
     world.monitor.watch(instance, { mode, graceMs: 0 });
-    await world.clock.advance(12_000);
+    await world.clock.advance(20_000);
     expect(world.course()).toEqual(['suspect 2600', 'confirm 2600', `commit ${2_000 + delayMs}`]);
   }
 });
