@@ -33,7 +33,11 @@ test('a standby that loses its primary says so, and the loss is in the figures o
   await using site = await Site.make();
   await using _controlPlane = await ControlPlaneProcess.start(site);
   const workspace = await ProtectedWorkspace.provision(site, 'witnessed', { standby: { enabled: true } });
-  await eventually('the standby is in sync', async () => (await workspace.view()).standby?.behindMs !== null, 40_000);
+  await eventually(
+    'the standby is in sync',
+    async () => ((await workspace.view()).standby?.behindMs ?? null) !== null,
+    40_000,
+  );
   const primary = await workspace.primary();
   await site.faults.lose(must(primary.providerRef, 'it was rented'), 'freeze');
   const report = await workspace.failoverOver();

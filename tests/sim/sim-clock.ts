@@ -66,7 +66,7 @@ export class SimClock implements Clock {
       next.fire();
       if (this.#woke) {
         this.#woke = false;
-        for (let turn = 0; turn < SETTLE_TURNS; turn += 1) await null;
+        for (let turn = 0; turn < SETTLE_TURNS; turn += 1) await Promise.resolve();
       }
     }
     this.#nowMs = Math.max(this.#nowMs, untilMs);

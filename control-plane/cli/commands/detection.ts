@@ -1,5 +1,5 @@
 import { Command, Option } from 'commander';
-import { DETECTION_GROUPS, type DetectionView } from '@dumont/shared/api/views.ts';
+import { DETECTION_GROUPS, type DetectionView } from '@dumont/shared/api/detection.ts';
 import { formatDuration } from '@dumont/shared/util/units.ts';
 import type { Cli, CommandHost } from '../cli.ts';
 import { formatCost, formatId, formatMaybeDuration, NONE } from '../output/format.ts';

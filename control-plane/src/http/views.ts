@@ -1,5 +1,5 @@
+import type { DetectionView } from '@dumont/shared/api/detection.ts';
 import type {
-  DetectionView,
   InstanceView,
   LedgerView,
   OperationSummary,

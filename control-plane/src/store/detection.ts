@@ -1,5 +1,5 @@
 import type { InstanceId } from '@dumont/shared/model/ids.ts';
-import type { DETECTION_GROUPS } from '@dumont/shared/api/views.ts';
+import type { DETECTION_GROUPS } from '@dumont/shared/api/detection.ts';
 import { integer, text } from './columns.ts';
 import type { Queryable, Row } from './database.ts';
 

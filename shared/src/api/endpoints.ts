@@ -5,12 +5,11 @@ import { workspacePolicySchema } from '../model/policy.ts';
 import { snapshotRecordSchema } from '../protocol/snapshot-record.ts';
 import { AGENT_ROLES } from '../model/instance.ts';
 import { credentialSchema, instanceIdSchema, wallMsSchema, workspaceIdSchema } from '../protocol/primitives.ts';
+import { DETECTION_ENDPOINTS } from './detection.ts';
 import type { Endpoint } from './endpoint.ts';
 import { failoverReportSchema } from './failover-report.ts';
 import {
   agentViewSchema,
-  DETECTION_GROUPS,
-  detectionViewSchema,
   enrolmentViewSchema,
   eventViewSchema,
   instanceViewSchema,
@@ -338,16 +337,7 @@ export const ENDPOINTS = {
     body: nothing,
     response: failoverReportSchema,
   },
-  listDetection: {
-    method: 'GET',
-    path: '/detection',
-    summary: 'How good the failure detector was, by instance, host or provider; the longest watched first.',
-    auth: true,
-    successStatus: 200,
-    query: z.strictObject({ limit: page.limit, by: z.enum(DETECTION_GROUPS).default('provider') }),
-    body: nothing,
-    response: z.object({ items: z.array(detectionViewSchema) }),
-  },
+  ...DETECTION_ENDPOINTS,
   listOperations: {
     method: 'GET',
     path: '/operations',
