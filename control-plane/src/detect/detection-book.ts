@@ -14,6 +14,7 @@ import type { DetectionJournal, HeartbeatMonitor } from './heartbeat-monitor.ts'
 import { FiguresPage } from './figures-page.ts';
 import { StallHistory, stallRecordSchema, type EndedSilence } from './stall-history.ts';
 import type { Verdict } from './verdict.ts';
+import type { WatchBackground } from './watch.ts';
 
 /** A crash loses this much of the figures at most; mistakes are written at once. */
 const WRITE_EVERY_MS = 60_000;
@@ -66,11 +67,8 @@ export class DetectionBook implements DetectionJournal, AsyncDisposable {
   }
 
   silenceEnded(instanceId: InstanceId, silence: EndedSilence & { readonly committed: boolean }): void {
-    const page = this.#pages.get(instanceId);
-    page?.history?.ended(silence, this.#parts.clock.nowMs());
-    if (page === undefined || !silence.committed) return;
-    page.returned();
-    this.#writeSoon(instanceId, page);
+    if (silence.committed) this.#returned(instanceId, silence);
+    else this.#pages.get(instanceId)?.history?.ended(silence, this.#parts.clock.nowMs());
   }
 
   /** Every verdict, in order. */
@@ -88,6 +86,19 @@ export class DetectionBook implements DetectionJournal, AsyncDisposable {
     await this.#loop;
     await this.#tail;
     await this.#inTurn(() => this.#writeAll());
+  }
+
+  /** Fenced by now and not watched: its figures and its host's history are opened once more. */
+  #returned(instanceId: InstanceId, silence: EndedSilence): void {
+    const page = this.#pages.get(instanceId) ?? new FiguresPage();
+    this.#pages.set(instanceId, page);
+    page.returned();
+    void this.#inTurn(async () => {
+      await this.#learn(instanceId, page);
+      page.history?.ended(silence, this.#parts.clock.nowMs());
+      await this.#write(instanceId, page);
+      if (page.isOver) this.#pages.delete(instanceId);
+    });
   }
 
   #nowMs(): number {
@@ -133,13 +144,19 @@ export class DetectionBook implements DetectionJournal, AsyncDisposable {
 
   async #introduce(instanceId: InstanceId, page: FiguresPage): Promise<void> {
     if (page.isOver) return;
+    const background = await this.#learn(instanceId, page);
+    if (background !== null) this.#monitor?.introduce(instanceId, background);
+  }
+
+  /** Null for an instance that the database does not know. */
+  async #learn(instanceId: InstanceId, page: FiguresPage): Promise<WatchBackground | null> {
     const instance = await findInstance(this.#parts.db, instanceId);
-    if (instance === undefined) return;
+    if (instance === undefined) return null;
     const { workspaceId, epoch, offer } = instance;
     const { provider, machineId } = offer;
-    page.host = { provider, machineId };
-    page.history = await this.#historyOf(page.host);
-    this.#monitor?.introduce(instanceId, { workspaceId, epoch, history: page.history });
+    page.host ??= { provider, machineId };
+    page.history ??= await this.#historyOf(page.host);
+    return { workspaceId, epoch, history: page.history };
   }
 
   /** Two machines on one host share its history. */

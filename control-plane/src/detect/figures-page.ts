@@ -9,7 +9,7 @@ export class FiguresPage {
   history: StallHistory | null = null;
   isWriteDue = false;
   /** No longer watched: it may go once it is written. */
-  isOver = false;
+  isOver = true;
   #figures: DetectionFigures = NOTHING;
   /** Watched from here on and not counted yet; null while it is not judged. */
   #sinceMs: number | null = null;

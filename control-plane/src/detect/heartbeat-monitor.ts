@@ -9,7 +9,7 @@ import { CALM, nextAwareness, type Awareness } from './awareness.ts';
 import { nextWatchEvent, opinionOf } from './judge.ts';
 import { DEAF_AFTER_MS, ListeningTime } from './listening-time.ts';
 import { NOTABLE_SILENCE_MS, type EndedSilence } from './stall-history.ts';
-import { STANDARD_KNOBS, type SuspicionKnobs } from './suspicion.ts';
+import { STANDARD_KNOBS, type MachineOpinion, type SuspicionKnobs } from './suspicion.ts';
 import type { Corroborator, Evidence, Verdict } from './verdict.ts';
 import { Watch, type WatchBackground, type WatchOptions } from './watch.ts';
 import { verdictsOf, WATCH_TABLE, type WatchEvent, type WatchState } from './watch-state.ts';
@@ -67,6 +67,8 @@ export class HeartbeatMonitor implements AsyncDisposable {
   readonly #watches = new Map<InstanceId, Watch>();
   /** Who is watched for each workspace, where that is known: a standby testifies for its own. */
   readonly #byWorkspace = new Map<WorkspaceId, Watch>();
+  /** Committed on mere silence, watched or not any more: since when they were silent, and what others said of them. */
+  readonly #givenUp = new Map<InstanceId, { readonly sinceMs: number; readonly machine: MachineOpinion }>();
   readonly #opinions = new Set<Promise<void>>();
   readonly #time: ListeningTime;
   readonly #stopSweeping: () => void;
@@ -143,7 +145,7 @@ export class HeartbeatMonitor implements AsyncDisposable {
   observe(instanceId: InstanceId, beat: Heartbeat, receivedMonotonicMs: number): void {
     const watch = this.#watches.get(instanceId);
     this.#now();
-    if (watch === undefined || watch.state === 'committed') return;
+    if (watch === undefined || watch.state === 'committed') return this.#noteReturn(instanceId);
     this.#noteSilence(watch);
     watch.beat(beat.monotonicMs, this.#time.at(receivedMonotonicMs), receivedMonotonicMs);
     this.#heard(watch);
@@ -152,8 +154,7 @@ export class HeartbeatMonitor implements AsyncDisposable {
   /** A hello arrived: a sign of life. */
   connected(instanceId: InstanceId): void {
     const watch = this.#watches.get(instanceId);
-    if (watch?.state === 'committed') this.#cameBack(watch);
-    if (watch === undefined || watch.state === 'committed') return;
+    if (watch === undefined || watch.state === 'committed') return this.#noteReturn(instanceId);
     this.#noteSilence(watch);
     watch.hello(this.#now(), this.#clock.monotonicMs());
     this.#heard(watch);
@@ -262,12 +263,19 @@ export class HeartbeatMonitor implements AsyncDisposable {
     watch.adapt(this.#clock.nowMs());
   }
 
-  /** It was not dead: the mistake that costs most. A machine that comes back is fenced, so this is told once. */
-  #cameBack(watch: Watch): void {
-    if (watch.cameBack) return;
-    watch.cameBack = true;
-    const silenceMs = this.#now() - watch.lastSignMs;
-    this.#journal?.silenceEnded(watch.instanceId, { silenceMs, machine: watch.givenUpBy, committed: true });
+  /** It was not dead: the mistake that costs most. By now it is fenced, so this is told once. */
+  #noteReturn(instanceId: InstanceId): void {
+    const givenUp = this.#givenUp.get(instanceId);
+    if (givenUp === undefined) return;
+    this.#givenUp.delete(instanceId);
+    const { sinceMs, machine } = givenUp;
+    this.#journal?.silenceEnded(instanceId, { silenceMs: this.#now() - sinceMs, machine, committed: true });
+  }
+
+  #giveUp({ instanceId, lastSignMs }: Watch, machine: MachineOpinion): void {
+    this.#givenUp.set(instanceId, { sinceMs: lastSignMs, machine });
+    const [oldest] = this.#givenUp.keys();
+    if (this.#givenUp.size > MAX_GIVEN_UP && oldest !== undefined) this.#givenUp.delete(oldest);
   }
 
   #forgetWitness(watch: Watch): void {
@@ -309,7 +317,7 @@ export class HeartbeatMonitor implements AsyncDisposable {
       watch.refreshOpinion(nowMs);
     }
     this.#noteWitness(watch, nowMs);
-    if (event === 'outlasted') watch.givenUpBy = watch.machine(nowMs);
+    if (event === 'outlasted') this.#giveUp(watch, watch.machine(nowMs));
   }
 
   #noteWitness(watch: Watch, nowMs: number): void {
@@ -366,6 +374,9 @@ const SWEEP_EVERY_MS = 25;
 
 /** Ten times the fleet one process is built for; a bound on memory (about 2 KiB each). */
 const MAX_WATCHED = 50_000;
+
+/** Who may still come back; the oldest are dead indeed. */
+const MAX_GIVEN_UP = 1_000;
 
 /** Sockets in use by probes at once, when a whole zone falls silent. */
 const MAX_OPINIONS = 256;

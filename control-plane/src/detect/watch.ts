@@ -60,10 +60,6 @@ export class Watch {
   asking = false;
   /** Counts signs of life: an opinion that began before the newest one is void. */
   signs = 0;
-  /** What others said of the machine when mere silence was taken for its death. */
-  givenUpBy: MachineOpinion = 'unknown';
-  /** It spoke after it was given up. */
-  cameBack = false;
   mistakeCount = 0;
   avertedCount = 0;
   readonly evidence = new Map<Evidence['kind'], Evidence>();

@@ -39,8 +39,8 @@ const HEARD_AFTER_MS = 400;
 /** Two signs of life on the sync connection (200 ms apart) and one report on their way, with room for jitter. */
 const HEARD_FRESH_MS = 800;
 
-/** Two signs missed and a part of a third. */
-const LOST_AFTER_MS = 450;
+/** One sign missed and most of a second. */
+const LOST_AFTER_MS = 350;
 
 /** A sync connection that broke long before says nothing of what happened now. */
 const SAME_TIME_MS = 1_500;

@@ -46,6 +46,7 @@ onEachDatabase((database) => {
     say(ids[1], 'suspect');
     say(ids[1], 'confirm', 700);
     say(ids[1], 'commit', 3_000);
+    book.unwatched(ids[1]);
     clock.skip(HOUR_MS);
     book.silenceEnded(ids[1], { silenceMs: 9_000, machine: 'silent', committed: true });
     await book[Symbol.asyncDispose]();

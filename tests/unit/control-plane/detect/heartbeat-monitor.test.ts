@@ -369,3 +369,13 @@ test('what a person knows counts during an announced restart too', async () => {
   world.monitor.inject(instance, { kind: 'operator', hard: true, atMs: 0 });
   expect(world.verdicts.at(-1)?.kind).toBe('commit');
 });
+
+test('a machine that speaks after it was given up for its silence is told once, watched or not', async () => {
+  const world = await beatingWorld();
+  await world.clock.advance(10_000);
+  world.monitor.unwatch(instance);
+  world.monitor.connected(instance);
+  world.monitor.connected(instance);
+  world.beat(instance);
+  expect(world.returns).toEqual([{ silenceMs: 10_000, machine: 'silent', committed: true }]);
+});
