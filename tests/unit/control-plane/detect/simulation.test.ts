@@ -1,9 +1,9 @@
 import { expect, test } from 'vitest';
 import { evaluate } from '../../../sim/evaluate.ts';
 
-/** A short run of `npm run sim`: what takes thousands of host-days to be seen is said in docs/DETECTION.md. */
 /** Seconds of computing, on a computer that may be busy. */
 const BUSY = { timeout: 120_000 } as const;
+/** A short run of `npm run sim`: what takes thousands of host-days to be seen is said in docs/DETECTION.md. */
 const SHORT = { seed: 7, days: 30, deaths: 60 } as const;
 
 test(
