@@ -257,7 +257,7 @@ export class HeartbeatMonitor implements AsyncDisposable {
   /** Books the silence that a sign of life is about to end. */
   #noteSilence(watch: Watch): void {
     const silenceMs = this.#now() - watch.lastSignMs;
-    if (silenceMs < NOTABLE_SILENCE_MS || watch.state === 'grace') return;
+    if (silenceMs < NOTABLE_SILENCE_MS || watch.state === 'grace' || watch.isAnnounced) return;
     const machine = watch.machine(this.#now());
     this.#journal?.silenceEnded(watch.instanceId, { silenceMs, machine, committed: false });
     watch.adapt(this.#clock.nowMs());

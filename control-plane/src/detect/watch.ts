@@ -125,6 +125,11 @@ export class Watch {
     this.#heldUntilMs = nowMs + RESTART_HOLD_MS;
   }
 
+  /** The present silence began with an announced restart: it says nothing of the host. */
+  get isAnnounced(): boolean {
+    return this.#heldUntilMs !== Number.NEGATIVE_INFINITY;
+  }
+
   /** The connection ended without a goodbye. */
   closeAbruptly(): void {
     this.#abruptlyClosed = true;

@@ -379,3 +379,13 @@ test('a machine that speaks after it was given up for its silence is told once, 
   world.beat(instance);
   expect(world.returns).toEqual([{ silenceMs: 10_000, machine: 'silent', committed: true }]);
 });
+
+test('silences of living machines are told to the journal, but for those that were announced', async () => {
+  const world = await beatingWorld();
+  await world.clock.advance(1_500);
+  world.beat(instance);
+  world.monitor.disconnected(instance, { abrupt: false, code: CLOSE_CODES.restarting });
+  await world.clock.advance(1_500);
+  world.monitor.connected(instance);
+  expect(world.silences).toEqual([{ silenceMs: 1_500, machine: 'silent', committed: false }]);
+});
