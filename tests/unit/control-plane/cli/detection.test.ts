@@ -1,5 +1,4 @@
 import { addDetectionFigures } from '@dumont/control-plane/store/detection.ts';
-import type { InstanceId } from '@dumont/shared/model/ids.ts';
 import { systemClock } from '@dumont/shared/util/clock.ts';
 import { expect, test } from 'vitest';
 import { startApiWorld } from '../http/api-world.ts';
@@ -19,7 +18,7 @@ test('the figures of the detector are a table for people and numbers for program
 
   const counts = { suspects: 4, mistakes: 3, averted: 1, losses: 1, returned: 0 };
   const times = { watchedMs: 10 * DAY_MS, mistakeMs: 1_500, detectMs: 612, detectMaxMs: 612 };
-  await addDetectionFigures(world.db, primaryId as InstanceId, { ...counts, ...times }, systemClock.nowMs());
+  await addDetectionFigures(world.db, primaryId, { ...counts, ...times }, systemClock.nowMs());
   const { exitCode, stdout } = await dumont(['detection', '--by', 'instance'], connected);
   const [head, row] = stdout.trimEnd().split('\n');
   expect(exitCode).toBe(0);
