@@ -19,6 +19,7 @@ import { CommandDesk } from './lease/command-desk.ts';
 import type { Duty } from './lease/duty.ts';
 import type { OpenEngine } from './lease/engine.ts';
 import { GpuDuty } from './lease/gpu-duty.ts';
+import { LISTEN_EVERY_MS } from './lease/peer-ear.ts';
 import { StandbyDuty } from './lease/standby-duty.ts';
 import { StateFile } from './lease/state-file.ts';
 import { BeatBoard } from './link/beat-board.ts';
@@ -31,7 +32,7 @@ import { Upgrader } from './upgrade/upgrader.ts';
 import { AGENT_VERSION } from './version.ts';
 
 /** Twice per beat at the default interval, so that each beat sees a fresh sign of life. */
-const PULSE_MS = 100;
+const PULSE_MS = LISTEN_EVERY_MS;
 /** A verdict takes one round trip and one transaction; a restart need not wait for more than a slow one. */
 const SETTLE_MS = 2_000;
 /** Preemption notices leave 30 s (Google) down to a few; the last snapshot must fit with room to close. */
@@ -108,6 +109,7 @@ export async function runAgent(parts: AgentParts, signals: AgentSignals): Promis
       workload: duty.workloadState,
       standbyBehindBytes: behind?.pendingBytes,
       standbyBehindMs: behind?.pendingMs,
+      peer: duty.peerWord?.() ?? undefined,
     });
   });
   try {

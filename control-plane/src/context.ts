@@ -14,6 +14,7 @@ import type { Random } from '@dumont/shared/util/random.ts';
 import { systemRandom } from '@dumont/shared/util/random.ts';
 import type { ControlConfig, ControlSecrets } from './config.ts';
 import { MachineCorroborator } from './detect/corroborate.ts';
+import { DetectionBook } from './detect/detection-book.ts';
 import { HeartbeatMonitor } from './detect/heartbeat-monitor.ts';
 import { MachineLocator } from './detect/machine-locator.ts';
 import { EndpointBook } from './gateway/machine-endpoints.ts';
@@ -39,6 +40,7 @@ import { standbyKind } from './operations/standby.ts';
 import { OperationRunner } from './operations/runner.ts';
 import { startProvision, startRelease, triggerFailover } from './operations/start.ts';
 import { takeSnapshot } from './operations/take-snapshot.ts';
+import type { Verdict } from './detect/verdict.ts';
 import { VerdictRelay } from './detect/verdict-relay.ts';
 import { Wardship } from './operations/wardship.ts';
 import { LocalFaults } from './providers/local/local-faults.ts';
@@ -213,9 +215,15 @@ function buildLiveSide(ground: Ground, stack: AsyncDisposableStack) {
   const locator = new MachineLocator({ db, providers });
   const corroborator = new MachineCorroborator({ locate: (id, how) => locator.locate(id, how), clock, log });
   const verdicts = new VerdictRelay();
+  const book = stack.use(new DetectionBook({ db, clock, log }));
+  const onVerdict = (verdict: Verdict) => {
+    book.verdict(verdict);
+    verdicts.pass(verdict);
+  };
   const monitor = stack.use(
-    new HeartbeatMonitor({ clock, corroborator, onVerdict: verdicts.pass, log, loopLagMs: () => loopLag.lagMs }),
+    new HeartbeatMonitor({ clock, corroborator, onVerdict, log, journal: book, loopLagMs: () => loopLag.lagMs }),
   );
+  book.connect(monitor);
   fleet.connect({ hub, monitor });
   const wardship = new Wardship({ db, hub, monitor, locator, settings, graceMs: config.startGraceMs, clock, log });
   ground.connectGrants({ hub, wardship });

@@ -3,6 +3,7 @@ import { randomUUID } from 'node:crypto';
 import { once } from 'node:events';
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { systemClock } from '@dumont/shared/util/clock.ts';
 import { eventually } from './eventually.ts';
 import type { Site } from './site.ts';
 
@@ -72,6 +73,13 @@ export class ControlPlaneProcess implements AsyncDisposable {
   async died(withinMs = 30_000): Promise<void> {
     await eventually('the control plane dies', () => this.#child.signalCode !== null, withinMs);
     await this.#exit;
+  }
+
+  /** Stops it in its tracks for so long, as a swapping or suspended machine does. */
+  async pause(ms: number): Promise<void> {
+    this.#child.kill('SIGSTOP');
+    await systemClock.sleep(ms);
+    this.#child.kill('SIGCONT');
   }
 
   /** SIGKILL, as a crash. */

@@ -2,6 +2,7 @@ import type { WorkloadState } from '@dumont/shared/protocol/heartbeat.ts';
 import type { Action, ActionResult } from '@dumont/shared/protocol/command.ts';
 import type { Assignment } from '@dumont/shared/protocol/hello.ts';
 import type { WorkOptions } from './engine.ts';
+import type { PeerWord } from './peer-ear.ts';
 
 /** What is asked of the workspace; an upgrade is the agent's own matter. */
 export type DutyAction = Exclude<Action, { readonly name: 'upgrade' }>;
@@ -19,6 +20,8 @@ export interface Duty extends AsyncDisposable {
   unsavedMs(): number;
   /** What a standby does not have yet, bytes and the age of the oldest of it; null without continuous sync. */
   standbyBehind(): { readonly pendingBytes: number; readonly pendingMs: number } | null;
+  /** A standby's word on its primary; absent for duties without one, null while it cannot know. */
+  peerWord?(): PeerWord | null;
   readonly workloadState: WorkloadState;
   /** The machine is about to go: saves what can be saved within the time. Never throws. */
   lastWords(withinMs: number): Promise<void>;

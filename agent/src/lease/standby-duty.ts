@@ -10,6 +10,7 @@ import { SyncReceiver } from '../sync/sync-receiver.ts';
 import type { Duty, DutyAction } from './duty.ts';
 import { EngineHolder } from './engine-holder.ts';
 import type { OpenEngine, WorkOptions } from './engine.ts';
+import { PeerEar, type PeerWord } from './peer-ear.ts';
 import { Publisher } from './publisher.ts';
 
 /** A port that is still taken or a full disk may be well again soon. */
@@ -44,6 +45,8 @@ export class StandbyDuty implements Duty {
   #settling: Promise<void> = Promise.resolve();
   #receiver: SyncReceiver | null = null;
   #receiverKey = '';
+  #receiverEpoch = 0;
+  readonly #ear = new PeerEar();
   readonly #engines: EngineHolder;
   #publisher: Publisher | null = null;
   #cancelRetry = () => {};
@@ -120,6 +123,11 @@ export class StandbyDuty implements Duty {
     return null;
   }
 
+  peerWord(): PeerWord | null {
+    const heardAtMs = this.#receiver?.heardAtMs ?? null;
+    return this.#ear.listen({ epoch: this.#receiverEpoch, heardAtMs }, this.#options.clock.monotonicMs());
+  }
+
   async lastWords(): Promise<void> {}
 
   async stopWorkload(): Promise<void> {}
@@ -156,6 +164,7 @@ export class StandbyDuty implements Duty {
     const key = { workspaceId, epoch, token };
     const options = { root, stateDir, key, host, port, clock, log };
     this.#receiver = await SyncReceiver.listen(options, this.#stopping.signal);
+    this.#receiverEpoch = epoch;
     this.#receiverKey = receiverKey;
   }
 }

@@ -1,5 +1,5 @@
 import { must } from '@dumont/shared/util/assert.ts';
-import { WORKLOAD_STATES, type WorkloadState } from '@dumont/shared/protocol/heartbeat.ts';
+import { WORKLOAD_STATES, type Heartbeat, type WorkloadState } from '@dumont/shared/protocol/heartbeat.ts';
 
 /** The live fields of a heartbeat, as the main thread last wrote them. */
 export interface BeatFields {
@@ -11,6 +11,8 @@ export interface BeatFields {
   /** What the standby does not have yet; absent without continuous sync. */
   readonly standbyBehindBytes?: number | undefined;
   readonly standbyBehindMs?: number | undefined;
+  /** A standby's word on its primary, as of this write; absent while it has none. */
+  readonly peer?: Heartbeat['peer'];
 }
 
 const SLOT = {
@@ -21,10 +23,13 @@ const SLOT = {
   workload: 4,
   standbyBehindBytes: 5,
   standbyBehindMs: 6,
+  peerEpoch: 7,
+  peerHeardMsAgo: 8,
 } as const;
 const SLOT_COUNT = Object.keys(SLOT).length;
 const NO_GPU = -1n;
 const NO_SYNC = -1n;
+const NO_PEER = -1n;
 
 /**
  * A few numbers in shared memory: the main thread writes them, the link thread reads them when it beats, and neither
@@ -52,6 +57,9 @@ export class BeatBoard {
       const value = fields[field];
       Atomics.store(this.#slots, SLOT[field], value === undefined ? NO_SYNC : BigInt(Math.max(0, Math.round(value))));
     }
+    Atomics.store(this.#slots, SLOT.peerEpoch, BigInt(fields.peer?.epoch ?? 0));
+    const heardMsAgo = fields.peer === undefined ? NO_PEER : BigInt(Math.round(fields.peer.heardMsAgo));
+    Atomics.store(this.#slots, SLOT.peerHeardMsAgo, heardMsAgo);
     Atomics.add(this.#slots, SLOT.pulse, 1n);
   }
 
@@ -60,9 +68,12 @@ export class BeatBoard {
     const workload = WORKLOAD_STATES[Number(Atomics.load(this.#slots, SLOT.workload))];
     const behindBytes = Atomics.load(this.#slots, SLOT.standbyBehindBytes);
     const behindMs = Atomics.load(this.#slots, SLOT.standbyBehindMs);
+    const peerEpoch = Number(Atomics.load(this.#slots, SLOT.peerEpoch));
+    const heardMsAgo = Atomics.load(this.#slots, SLOT.peerHeardMsAgo);
     const isSynced = behindBytes !== NO_SYNC && behindMs !== NO_SYNC;
     return {
       ...(isSynced ? { standbyBehindBytes: Number(behindBytes), standbyBehindMs: Number(behindMs) } : {}),
+      ...(heardMsAgo === NO_PEER ? {} : { peer: { epoch: peerEpoch, heardMsAgo: Number(heardMsAgo) } }),
       epoch: Number(Atomics.load(this.#slots, SLOT.epoch)),
       gpuUtilPct: util === NO_GPU ? null : Number(util) / 100,
       unsavedMs: Number(Atomics.load(this.#slots, SLOT.unsavedMs)),

@@ -210,6 +210,8 @@ export class LinkRunner {
     };
     const behindMs = fields.standbyBehindMs ?? 0;
     if (behindMs > 0) beat.standbyBehindMs = behindMs + mainLagMs;
+    // A main thread that hangs hears nobody: its last word on the primary is worth nothing.
+    if (mainLagMs > 0) delete beat.peer;
     this.#seq += 1;
     this.#write(beat);
   }

@@ -74,6 +74,11 @@ export class ReceiverSession {
     this.#socket.on('close', () => this.end());
   }
 
+  /** False while what the sender says waits outside, because too much waits inside. */
+  get isListening(): boolean {
+    return !this.#socket.isPaused;
+  }
+
   /** Ends it without a word; idempotent. */
   end(): void {
     this.#cancelTimer();

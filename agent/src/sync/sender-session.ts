@@ -16,6 +16,8 @@ import { dialStandby, type SyncKey } from './secure-socket.ts';
 const ANSWER_TIMEOUT_MS = 20_000;
 /** Reading a folder of terabytes anew. */
 const RESCAN_TIMEOUT_MS = 3_600_000;
+/** A standby testifies that its primary lives: about as often as the primary tells the control plane itself. */
+const SIGN_OF_LIFE_MS = 200;
 
 type Kind = ToPrimary['kind'];
 type MessageOf<Name extends Kind> = Extract<ToPrimary, { kind: Name }>;
@@ -40,6 +42,7 @@ export class SenderSession implements Disposable {
   #waiting: { readonly kind: Kind; readonly resolve: (message: ToPrimary) => void } | null = null;
   readonly #early: ToPrimary[] = [];
   #cancelSilence = () => {};
+  readonly #cancelSigns: () => void;
 
   /** Begins to connect. @param signal ends it */
   constructor(options: SenderSessionOptions, signal: AbortSignal) {
@@ -53,6 +56,7 @@ export class SenderSession implements Disposable {
     });
     this.#socket.on('close', () => this.#end(new DumontError('UNAVAILABLE', failure, { retryable: true })));
     this.#socket.on('message', (data) => this.#receive(data));
+    this.#cancelSigns = options.clock.every(SIGN_OF_LIFE_MS, () => this.#showLife());
     const onAbort = () => this.#end(new DumontError('ABORTED', 'sync was stopped'));
     signal.addEventListener('abort', onAbort, { once: true });
     this.signal.addEventListener('abort', () => signal.removeEventListener('abort', onAbort), { once: true });
@@ -186,6 +190,12 @@ export class SenderSession implements Disposable {
     }
   }
 
+  /** What waits to be sent is a sign of life as well. */
+  #showLife(): void {
+    if (this.#socket.readyState !== this.#socket.OPEN || this.#socket.bufferedAmount > 0) return;
+    this.#socket.ping(undefined, undefined, () => {});
+  }
+
   /** What is under way must show some progress. */
   #watchSilence(): void {
     if (this.#waiting !== null) return;
@@ -200,6 +210,7 @@ export class SenderSession implements Disposable {
   #end(reason: DumontError): void {
     if (this.signal.aborted) return;
     this.#cancelSilence();
+    this.#cancelSigns();
     this.#ending.abort(reason);
     this.#socket.terminate();
   }

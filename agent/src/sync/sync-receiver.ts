@@ -6,7 +6,8 @@ import type { Logger } from '@dumont/shared/node/logger.ts';
 import { MAX_SYNC_TEXT_BYTES, SYNC_SOCKET_PATH } from '@dumont/shared/protocol/sync.ts';
 import type { Clock } from '@dumont/shared/util/clock.ts';
 import { DumontError, toDumontError } from '@dumont/shared/util/errors.ts';
-import { WebSocketServer } from 'ws';
+import type { Duplex } from 'node:stream';
+import { WebSocketServer, type WebSocket } from 'ws';
 import { mayChangeOwners } from '../restore/metadata.ts';
 import { ContentReader } from './file-content.ts';
 import { readFolder } from './read-folder.ts';
@@ -44,6 +45,8 @@ export class SyncReceiver implements AsyncDisposable {
   #session: ReceiverSession | null = null;
   #seq: number;
   #highestEpoch: number;
+  /** When the last byte of the session came, monotonic; null before the first session. */
+  #heardAtMs: number | null = null;
 
   /** Looks at the folder first: files that an earlier process wrote are known, all others are read. @throws {DumontError} IO, ABORTED */
   static async listen(options: SyncReceiverOptions, signal: AbortSignal): Promise<SyncReceiver> {
@@ -86,6 +89,14 @@ export class SyncReceiver implements AsyncDisposable {
     return (this.#server.address() as AddressInfo).port;
   }
 
+  /**
+   * When the sender was heard last, ms on the monotonic clock, whatever it said; null before anybody was, and while what
+   * came is not read because too much of it waits.
+   */
+  get heardAtMs(): number | null {
+    return this.#session?.isListening === false ? null : this.#heardAtMs;
+  }
+
   /** How far the folder is: the last batch that was carried out, and the hash of the tree after it. */
   get watermark(): { readonly seq: number; readonly hash: string } {
     return { seq: this.#seq, hash: this.#folder.tree.hash() };
@@ -115,7 +126,7 @@ export class SyncReceiver implements AsyncDisposable {
     });
     this.#server.on('upgrade', (request, socket, head) => {
       if (request.url !== SYNC_SOCKET_PATH) socket.destroy();
-      else this.#upgrader.handleUpgrade(request, socket, head, (opened) => this.#accept(opened));
+      else this.#upgrader.handleUpgrade(request, socket, head, (opened) => this.#accept(opened, socket));
     });
     // Plain requests have nothing to ask here.
     this.#server.on('request', (_request, response) => response.writeHead(404).end());
@@ -128,7 +139,7 @@ export class SyncReceiver implements AsyncDisposable {
     log.info({ event: 'sync-listening', port: this.port, epoch: key.epoch }, 'listening for sync');
   }
 
-  #accept(socket: ConstructorParameters<typeof ReceiverSession>[0]): void {
+  #accept(socket: WebSocket, raw: Duplex): void {
     const { key, clock, log, root } = this.#options;
     const owners = mayChangeOwners();
     const host: SessionHost = {
@@ -140,6 +151,7 @@ export class SyncReceiver implements AsyncDisposable {
       greeted: (session) => {
         this.#session?.end();
         this.#session = session;
+        this.#heardAtMs = clock.monotonicMs();
       },
       seq: () => this.#seq,
       remember: (seq, changed) => {
@@ -153,7 +165,12 @@ export class SyncReceiver implements AsyncDisposable {
         await this.#journal.restart(this.#folder.tree, { seq: this.#seq, epoch: key.epoch });
       },
     };
-    new ReceiverSession(socket, host).start();
+    const accepted = new ReceiverSession(socket, host);
+    // Not by messages: one of 16 MiB takes its time, and what comes of it meanwhile is a sign of life.
+    raw.on('data', () => {
+      if (this.#session === accepted) this.#heardAtMs = clock.monotonicMs();
+    });
+    accepted.start();
   }
 
   #staleEpoch(): DumontError {

@@ -1,4 +1,4 @@
-import type { InstanceId } from '@dumont/shared/model/ids.ts';
+import type { InstanceId, WorkspaceId } from '@dumont/shared/model/ids.ts';
 import { nextState } from '@dumont/shared/model/transition.ts';
 import type { Logger } from '@dumont/shared/node/logger.ts';
 import type { Heartbeat } from '@dumont/shared/protocol/heartbeat.ts';
@@ -8,9 +8,10 @@ import { DumontError } from '@dumont/shared/util/errors.ts';
 import { CALM, nextAwareness, type Awareness } from './awareness.ts';
 import { nextWatchEvent, opinionOf } from './judge.ts';
 import { DEAF_AFTER_MS, ListeningTime } from './listening-time.ts';
-import { STANDARD_KNOBS, type SuspicionKnobs } from './suspicion.ts';
+import { NOTABLE_SILENCE_MS, type EndedSilence } from './stall-history.ts';
+import { STANDARD_KNOBS, type MachineOpinion, type SuspicionKnobs } from './suspicion.ts';
 import type { Corroborator, Evidence, Verdict } from './verdict.ts';
-import { Watch, type WatchOptions } from './watch.ts';
+import { Watch, type WatchBackground, type WatchOptions } from './watch.ts';
 import { verdictsOf, WATCH_TABLE, type WatchEvent, type WatchState } from './watch-state.ts';
 
 export interface HeartbeatMonitorOptions {
@@ -23,6 +24,17 @@ export interface HeartbeatMonitorOptions {
   readonly loopLagMs: () => number;
   /** {@link STANDARD_KNOBS} by default. */
   readonly knobs?: SuspicionKnobs;
+  /** Hears what the quality of the verdicts is measured by. */
+  readonly journal?: DetectionJournal;
+}
+
+/** What happens to watched instances beside verdicts. Synchronous, must not throw; may call back into the monitor. */
+export interface DetectionJournal {
+  /** A watch began, or began anew after a commit. */
+  watched(instanceId: InstanceId): void;
+  unwatched(instanceId: InstanceId): void;
+  /** A sign of life after at least NOTABLE_SILENCE_MS; `committed`: too late, the instance was given up. */
+  silenceEnded(instanceId: InstanceId, silence: EndedSilence & { readonly committed: boolean }): void;
 }
 
 /** What the detector thinks of one instance now. */
@@ -51,7 +63,12 @@ export class HeartbeatMonitor implements AsyncDisposable {
   readonly #log: Logger;
   readonly #loopLagMs: () => number;
   readonly #knobs: SuspicionKnobs;
+  readonly #journal: DetectionJournal | undefined;
   readonly #watches = new Map<InstanceId, Watch>();
+  /** Who is watched for each workspace, where that is known: a standby testifies for its own. */
+  readonly #byWorkspace = new Map<WorkspaceId, Watch>();
+  /** Committed on mere silence, watched or not any more: since when they were silent, and what others said of them. */
+  readonly #givenUp = new Map<InstanceId, { readonly sinceMs: number; readonly machine: MachineOpinion }>();
   readonly #opinions = new Set<Promise<void>>();
   readonly #time: ListeningTime;
   readonly #stopSweeping: () => void;
@@ -65,6 +82,7 @@ export class HeartbeatMonitor implements AsyncDisposable {
     this.#log = options.log;
     this.#loopLagMs = options.loopLagMs;
     this.#knobs = options.knobs ?? STANDARD_KNOBS;
+    this.#journal = options.journal;
     this.#time = new ListeningTime({ nowMs: options.clock.monotonicMs(), tickEveryMs: SWEEP_EVERY_MS });
     this.#stopSweeping = options.clock.every(SWEEP_EVERY_MS, () => this.#sweep());
   }
@@ -77,26 +95,58 @@ export class HeartbeatMonitor implements AsyncDisposable {
   watch(instanceId: InstanceId, options: WatchOptions): void {
     const known = this.#watches.get(instanceId);
     if (known !== undefined && known.state !== 'committed') {
-      known.setMode(options.mode);
+      known.setMode(options.mode, this.#clock.nowMs());
       return;
     }
     if (known === undefined && this.#watches.size >= MAX_WATCHED) {
       throw new DumontError('LIMIT', `cannot watch ${instanceId}: ${MAX_WATCHED} instances are watched already`);
     }
-    const context = { knobs: this.#knobs, nowMs: this.#now(), nowMonotonicMs: this.#clock.monotonicMs() };
+    const [nowMs, nowMonotonicMs, wallMs] = [this.#now(), this.#clock.monotonicMs(), this.#clock.nowMs()];
+    const context = { knobs: this.#knobs, nowMs, nowMonotonicMs, wallMs };
     this.#watches.set(instanceId, new Watch(instanceId, options, context));
+    this.#journal?.watched(instanceId);
   }
 
   /** Stops watching and forgets; unknown instances are fine. No verdict follows. */
   unwatch(instanceId: InstanceId): void {
+    const watch = this.#watches.get(instanceId);
+    if (watch === undefined) return;
     this.#watches.delete(instanceId);
+    this.#forgetWitness(watch);
+    this.#journal?.unwatched(instanceId);
+  }
+
+  /** Tells who testifies for a watched instance and how its host behaves; no-op for one that is not watched. */
+  introduce(instanceId: InstanceId, background: WatchBackground): void {
+    const watch = this.#watches.get(instanceId);
+    if (watch === undefined) return;
+    this.#forgetWitness(watch);
+    watch.background = background;
+    watch.adapt(this.#clock.nowMs());
+    this.#byWorkspace.set(background.workspaceId, watch);
+  }
+
+  /** The host's history has changed on its own: time passed. */
+  adapt(instanceId: InstanceId): void {
+    this.#watches.get(instanceId)?.adapt(this.#clock.nowMs());
+  }
+
+  /** A standby's word on its workspace's primary; that of another epoch says nothing. */
+  testify(workspaceId: WorkspaceId, peer: NonNullable<Heartbeat['peer']>, receivedMonotonicMs: number): void {
+    const watch = this.#byWorkspace.get(workspaceId);
+    const nowMs = this.#now();
+    if (watch === undefined || watch.background?.epoch !== peer.epoch) return;
+    const reportedAtMs = this.#time.at(receivedMonotonicMs);
+    watch.report = { reportedAtMs, heardAtMs: reportedAtMs - peer.heardMsAgo };
+    if (watch.state === 'suspect' || watch.state === 'confirmed') this.#judge(watch, nowMs);
   }
 
   /** Books a heartbeat. `receivedMonotonicMs` is this process's monotonic clock when the frame was read. */
   observe(instanceId: InstanceId, beat: Heartbeat, receivedMonotonicMs: number): void {
     const watch = this.#watches.get(instanceId);
     this.#now();
-    if (watch === undefined || watch.state === 'committed') return;
+    if (watch === undefined || watch.state === 'committed') return this.#noteReturn(instanceId);
+    this.#noteSilence(watch);
     watch.beat(beat.monotonicMs, this.#time.at(receivedMonotonicMs), receivedMonotonicMs);
     this.#heard(watch);
   }
@@ -104,7 +154,8 @@ export class HeartbeatMonitor implements AsyncDisposable {
   /** A hello arrived: a sign of life. */
   connected(instanceId: InstanceId): void {
     const watch = this.#watches.get(instanceId);
-    if (watch === undefined || watch.state === 'committed') return;
+    if (watch === undefined || watch.state === 'committed') return this.#noteReturn(instanceId);
+    this.#noteSilence(watch);
     watch.hello(this.#now(), this.#clock.monotonicMs());
     this.#heard(watch);
   }
@@ -160,6 +211,7 @@ export class HeartbeatMonitor implements AsyncDisposable {
     this.#disposed = true;
     this.#stopSweeping();
     this.#watches.clear();
+    this.#byWorkspace.clear();
     await Promise.all(this.#opinions);
   }
 
@@ -202,6 +254,36 @@ export class HeartbeatMonitor implements AsyncDisposable {
     this.#awareness = next;
   }
 
+  /** Books the silence that a sign of life is about to end. */
+  #noteSilence(watch: Watch): void {
+    const silenceMs = this.#now() - watch.lastSignMs;
+    if (silenceMs < NOTABLE_SILENCE_MS || watch.state === 'grace' || watch.isAnnounced) return;
+    const machine = watch.machine(this.#now());
+    this.#journal?.silenceEnded(watch.instanceId, { silenceMs, machine, committed: false });
+    watch.adapt(this.#clock.nowMs());
+  }
+
+  /** It was not dead: the mistake that costs most. By now it is fenced, so this is told once. */
+  #noteReturn(instanceId: InstanceId): void {
+    const givenUp = this.#givenUp.get(instanceId);
+    if (givenUp === undefined) return;
+    this.#givenUp.delete(instanceId);
+    const { sinceMs, machine } = givenUp;
+    this.#journal?.silenceEnded(instanceId, { silenceMs: this.#now() - sinceMs, machine, committed: true });
+  }
+
+  #giveUp({ instanceId, lastSignMs }: Watch, machine: MachineOpinion): void {
+    this.#givenUp.set(instanceId, { sinceMs: lastSignMs, machine });
+    const [oldest] = this.#givenUp.keys();
+    if (this.#givenUp.size > MAX_GIVEN_UP && oldest !== undefined) this.#givenUp.delete(oldest);
+  }
+
+  #forgetWitness(watch: Watch): void {
+    const workspaceId = watch.background?.workspaceId;
+    if (workspaceId !== undefined && this.#byWorkspace.get(workspaceId) === watch)
+      this.#byWorkspace.delete(workspaceId);
+  }
+
   #heard(watch: Watch): void {
     if (watch.state === 'suspect' || watch.state === 'confirmed') {
       watch.mistakeCount += 1;
@@ -234,6 +316,17 @@ export class HeartbeatMonitor implements AsyncDisposable {
       watch.evidence.set('silence', { kind: 'silence', hard: false, atMs: this.#clock.nowMs() });
       watch.refreshOpinion(nowMs);
     }
+    this.#noteWitness(watch, nowMs);
+    if (event === 'outlasted') this.#giveUp(watch, watch.machine(nowMs));
+  }
+
+  #noteWitness(watch: Watch, nowMs: number): void {
+    const word = watch.witness(nowMs);
+    watch.evidence.delete('standby-hears');
+    watch.evidence.delete('standby-lost');
+    if (word !== 'hears' && word !== 'lost') return;
+    const kind = word === 'hears' ? 'standby-hears' : 'standby-lost';
+    watch.evidence.set(kind, { kind, hard: false, atMs: this.#clock.nowMs() });
   }
 
   #move(watch: Watch, event: WatchEvent): void {
@@ -281,6 +374,9 @@ const SWEEP_EVERY_MS = 25;
 
 /** Ten times the fleet one process is built for; a bound on memory (about 2 KiB each). */
 const MAX_WATCHED = 50_000;
+
+/** Who may still come back; the oldest are dead indeed. */
+const MAX_GIVEN_UP = 1_000;
 
 /** Sockets in use by probes at once, when a whole zone falls silent. */
 const MAX_OPINIONS = 256;

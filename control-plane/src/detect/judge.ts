@@ -1,7 +1,8 @@
 import { assertNever } from '@dumont/shared/util/assert.ts';
-import { endurance, patience, type MachineOpinion, type SuspicionKnobs } from './suspicion.ts';
+import { endurance, patience, type CommitDelays, type MachineOpinion, type SuspicionKnobs } from './suspicion.ts';
 import type { Evidence } from './verdict.ts';
 import type { WatchEvent, WatchState } from './watch-state.ts';
+import { PENDING_MS, type WitnessWord } from './witness.ts';
 
 /**
  * The next event of a watched instance that time and evidence justify now, null when nothing is due. Pure; the caller
@@ -19,7 +20,7 @@ export function nextWatchEvent(view: WatchView): WatchEvent | null {
       return view.silenceMs >= suspectAfterMs ? 'overdue' : null;
     }
     case 'suspect':
-      return view.silenceMs >= currentEndurance(view).confirmAfterMs ? 'unrefuted' : null;
+      return view.silenceMs >= confirmAfterMs(view) ? 'unrefuted' : null;
     case 'confirmed':
       return view.silenceMs >= currentEndurance(view).commitAfterMs ? 'outlasted' : null;
     default:
@@ -35,12 +36,13 @@ export interface WatchView {
   readonly graceOver: boolean;
   /** From the last beat to the expected next one, ms. */
   readonly expectedGapMs: number;
-  /** COMMIT_DELAY_MS of the workspace's mode. */
-  readonly modeDelayMs: number;
+  readonly delays: CommitDelays;
   readonly awareness: number;
   readonly knobs: SuspicionKnobs;
   /** The newest second opinion about this silence, null while there is none. */
   readonly opinion: Opinion | null;
+  /** What its standby says of this silence. */
+  readonly witness: WitnessWord;
   /** The agent's connection ended without a goodbye and it has not come back. */
   readonly abruptlyClosed: boolean;
   /** Its agent announced a restart a moment ago. */
@@ -59,9 +61,11 @@ export interface Opinion {
 /** Pure. Nobody asked, or nobody answering for the machine, is `unknown`, which is not the same as a silent machine. */
 export function opinionOf(found: readonly Evidence[]): Opinion {
   const has = (kind: Evidence['kind']) => found.some((evidence) => evidence.kind === kind);
-  const isLost = has('probe-silent') || has('provider-unreachable');
-  const machine = has('probe-answered') ? 'answered' : isLost ? 'silent' : 'unknown';
-  return { hard: found.some((evidence) => evidence.hard), machine };
+  const hard = found.some((evidence) => evidence.hard);
+  if (has('probe-answered')) return { hard, machine: 'answered' };
+  // The provider looks from another side than we.
+  if (has('provider-unreachable')) return { hard, machine: 'lost' };
+  return { hard, machine: has('probe-silent') ? 'silent' : 'unknown' };
 }
 
 /**
@@ -75,5 +79,21 @@ function isHardNow(view: WatchView): boolean {
 }
 
 function currentEndurance(view: WatchView) {
-  return endurance(view.modeDelayMs, view.awareness, view.opinion?.machine ?? 'unknown');
+  return endurance(view.delays, view.awareness, machineOpinion(view));
+}
+
+/** Our own look at the machine and its standby's together. Pure. */
+export function machineOpinion({ opinion, witness }: Pick<WatchView, 'opinion' | 'witness'>): MachineOpinion {
+  const machine = opinion?.machine ?? 'unknown';
+  if (witness === 'hears') return 'heard';
+  if (witness === 'lost' && machine !== 'answered') return 'lost';
+  return machine;
+}
+
+/** A standby that listens and may still prove us wrong gets a moment to do so. */
+function confirmAfterMs(view: WatchView): number {
+  const atMs = currentEndurance(view).confirmAfterMs;
+  if (view.witness !== 'pending') return atMs;
+  const { suspectAfterMs } = patience(view.expectedGapMs, view.awareness, view.knobs);
+  return Math.max(atMs, suspectAfterMs + PENDING_MS);
 }

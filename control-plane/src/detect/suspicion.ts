@@ -1,3 +1,5 @@
+import { assertNever } from '@dumont/shared/util/assert.ts';
+
 /**
  * How long a silence is borne, in ms since the last sign of life. With `gap` the time from the last beat to the expected
  * next one (see arrival.ts) and `a` the control plane's doubt in itself (see awareness.ts):
@@ -24,22 +26,49 @@ export interface Patience {
 }
 
 /**
- * How long mere silence is borne after a suspicion, in ms since the last sign of life, from the mode's delay `d`
- * (COMMIT_DELAY_MS) and what the second opinion said:
+ * How long mere silence is borne after a suspicion, in ms since the last sign of life, from the mode's delays (`d` where
+ * two vantage points agree, `l` where the control plane is alone) and what others say of the machine:
  *
- *   machine silent too:                confirm at once,        commit at d × (1 + a)
- *   machine answers, or nobody knows:  confirm at d × (1 + a), commit at 2d × (1 + a)
+ *   lost      a second vantage point lost it too:  confirm at once,         commit at d × (1 + a)
+ *   silent    it does not answer us, none other:   confirm at once,         commit at l × (1 + a)
+ *   answered  it answers us; unknown: nobody says: confirm at d × (1 + a),  commit at 2d × (1 + a)
+ *   heard     its standby hears it:                confirm at 2d × (1 + a), commit at max(30 s, 2d) × (1 + a)
  *
- * A machine that answers while its agent is silent may only be restarting the agent.
+ * A machine that answers while its agent is silent may only be restarting the agent. One that its standby hears is fine
+ * but cut off from us: it keeps its work through any outage that ends soon. Yet whom neither the control plane nor its
+ * gateway reaches is of no use to its users, so that ends too.
  */
-export function endurance(modeDelayMs: number, awareness: number, machine: MachineOpinion): Endurance {
-  const delayMs = modeDelayMs * (1 + awareness);
-  if (machine === 'silent') return { confirmAfterMs: 0, commitAfterMs: delayMs };
-  return { confirmAfterMs: delayMs, commitAfterMs: 2 * delayMs };
+export function endurance(delays: CommitDelays, awareness: number, machine: MachineOpinion): Endurance {
+  const factor = 1 + awareness;
+  const agreedMs = delays.agreedMs * factor;
+  switch (machine) {
+    case 'lost':
+      return { confirmAfterMs: 0, commitAfterMs: agreedMs };
+    case 'silent':
+      return { confirmAfterMs: 0, commitAfterMs: delays.loneMs * factor };
+    case 'answered':
+    case 'unknown':
+      return { confirmAfterMs: agreedMs, commitAfterMs: 2 * agreedMs };
+    case 'heard':
+      return { confirmAfterMs: 2 * agreedMs, commitAfterMs: Math.max(HEARD_COMMIT_MS * factor, 2 * agreedMs) };
+    default:
+      return assertNever(machine);
+  }
 }
 
-/** What a second opinion says of the machine itself, apart from hard evidence. */
-export type MachineOpinion = 'silent' | 'answered' | 'unknown';
+/** Longer than all but one in ten thousand outages of a path; users who reach nothing have given up by then. */
+const HEARD_COMMIT_MS = 30_000;
+
+/** How long a silence lasts before it is final, ms since the last sign of life. */
+export interface CommitDelays {
+  /** Where a second vantage point lost the machine too. */
+  readonly agreedMs: number;
+  /** Where the control plane alone did. */
+  readonly loneMs: number;
+}
+
+/** What others say of the machine itself, apart from hard evidence. */
+export type MachineOpinion = 'lost' | 'silent' | 'answered' | 'unknown' | 'heard';
 
 export interface Endurance {
   readonly confirmAfterMs: number;

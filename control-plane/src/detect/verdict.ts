@@ -12,6 +12,8 @@ export interface Evidence {
     | 'provider-interrupted'
     | 'provider-failed'
     | 'provider-unreachable'
+    | 'standby-hears' // its standby hears the machine, which is only cut off from us
+    | 'standby-lost' // its standby lost it when we did
     | 'operator'; // a person triggered it
   readonly hard: boolean;
   /** Wall time it was obtained, ms. */

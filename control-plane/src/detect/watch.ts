@@ -1,10 +1,13 @@
-import type { InstanceId } from '@dumont/shared/model/ids.ts';
-import { COMMIT_DELAY_MS, type DetectMode } from '@dumont/shared/model/policy.ts';
+import type { InstanceId, WorkspaceId } from '@dumont/shared/model/ids.ts';
+import type { DetectMode } from '@dumont/shared/model/policy.ts';
 import { ArrivalEstimator } from './arrival.ts';
-import type { Opinion, WatchView } from './judge.ts';
-import { patience, type SuspicionKnobs } from './suspicion.ts';
+import { commitDelays, marginsOf } from './commit-delays.ts';
+import { machineOpinion, type Opinion, type WatchView } from './judge.ts';
+import type { StallHistory } from './stall-history.ts';
+import { patience, type CommitDelays, type MachineOpinion, type SuspicionKnobs } from './suspicion.ts';
 import type { Evidence } from './verdict.ts';
 import type { WatchState } from './watch-state.ts';
+import { witnessWord, type WitnessReport, type WitnessWord } from './witness.ts';
 
 /** How an instance is watched. */
 export interface WatchOptions {
@@ -15,15 +18,26 @@ export interface WatchOptions {
   readonly intervalMs?: number;
 }
 
+/** What is known of a watched instance from elsewhere. */
+export interface WatchBackground {
+  /** Who may testify for it: the standby of this workspace that synchronizes with the primary of this epoch. */
+  readonly workspaceId: WorkspaceId;
+  readonly epoch: number | null;
+  /** Of the machine's host; alive: it goes on learning. */
+  readonly history: StallHistory;
+}
+
 /**
  * The detector's memory of one instance: mutable, owned by the monitor. All times are listening time (see
  * listening-time.ts) except where a name says otherwise.
  */
 export class Watch {
   readonly instanceId: InstanceId;
-  readonly #knobs: SuspicionKnobs;
+  readonly #standardKnobs: SuspicionKnobs;
   readonly #arrivals: ArrivalEstimator;
-  #modeDelayMs: number;
+  #knobs: SuspicionKnobs;
+  #mode: DetectMode;
+  #delays: CommitDelays;
   readonly #graceUntilMs: number;
   #graceBeatsLeft = GRACE_BEATS;
   #abruptlyClosed = false;
@@ -40,6 +54,8 @@ export class Watch {
   dueMs: number;
   expectedGapMs: number;
   opinion: Opinion | null = null;
+  report: WitnessReport | null = null;
+  background: WatchBackground | null = null;
   /** A second opinion is under way. */
   asking = false;
   /** Counts signs of life: an opinion that began before the newest one is void. */
@@ -50,19 +66,29 @@ export class Watch {
 
   constructor(instanceId: InstanceId, options: WatchOptions, context: WatchContext) {
     this.instanceId = instanceId;
+    this.#standardKnobs = context.knobs;
     this.#knobs = context.knobs;
     const intervalMs = options.intervalMs ?? context.knobs.intervalMs;
     this.#arrivals = new ArrivalEstimator({ intervalMs, clampMs: context.knobs.suspectAlphaMs });
     this.expectedGapMs = intervalMs;
-    this.#modeDelayMs = COMMIT_DELAY_MS[options.mode];
+    this.#mode = options.mode;
+    this.#delays = commitDelays(options.mode, null, context.wallMs);
     this.#graceUntilMs = context.nowMs + options.graceMs;
     this.lastSignMs = context.nowMs;
     this.lastSignMonotonicMs = context.nowMonotonicMs;
     this.dueMs = this.#graceUntilMs;
   }
 
-  setMode(mode: DetectMode): void {
-    this.#modeDelayMs = COMMIT_DELAY_MS[mode];
+  setMode(mode: DetectMode, wallMs: number): void {
+    this.#mode = mode;
+    this.adapt(wallMs);
+  }
+
+  /** Takes the delays and margins from the mode and the host's history as it is now. */
+  adapt(wallMs: number): void {
+    const history = this.background?.history ?? null;
+    this.#delays = commitDelays(this.#mode, history, wallMs);
+    this.#knobs = marginsOf(this.#mode, history, this.#standardKnobs, wallMs);
   }
 
   /** Books a beat; the caller applies `heard` to the state. */
@@ -97,6 +123,11 @@ export class Watch {
   /** The agent said that it restarts: its silence proves nothing for a while. */
   holdForRestart(nowMs: number): void {
     this.#heldUntilMs = nowMs + RESTART_HOLD_MS;
+  }
+
+  /** The present silence began with an announced restart: it says nothing of the host. */
+  get isAnnounced(): boolean {
+    return this.#heldUntilMs !== Number.NEGATIVE_INFINITY;
   }
 
   /** The connection ended without a goodbye. */
@@ -136,6 +167,15 @@ export class Watch {
     return nowMs - this.#askedAtMs >= this.#knobs.recheckEveryMs;
   }
 
+  witness(nowMs: number): WitnessWord {
+    return witnessWord(this.report, { nowMs, lastSignMs: this.lastSignMs });
+  }
+
+  /** What others say of the machine in the present silence. */
+  machine(nowMs: number): MachineOpinion {
+    return machineOpinion({ opinion: this.opinion, witness: this.witness(nowMs) });
+  }
+
   patience(awareness: number) {
     return patience(this.expectedGapMs, awareness, this.#knobs);
   }
@@ -146,10 +186,11 @@ export class Watch {
       silenceMs: nowMs - this.lastSignMs,
       graceOver: this.#graceBeatsLeft <= 0 || nowMs >= this.#graceUntilMs,
       expectedGapMs: this.expectedGapMs,
-      modeDelayMs: this.#modeDelayMs,
+      delays: this.#delays,
       awareness,
       knobs: this.#knobs,
       opinion: this.opinion,
+      witness: this.witness(nowMs),
       abruptlyClosed: this.#abruptlyClosed,
       injectedHard: this.#injectedHard,
       restarting: nowMs < this.#heldUntilMs,
@@ -165,6 +206,7 @@ export class Watch {
 export interface WatchContext {
   readonly knobs: SuspicionKnobs;
   readonly nowMs: number;
+  readonly wallMs: number;
   readonly nowMonotonicMs: number;
 }
 

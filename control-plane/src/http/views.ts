@@ -1,3 +1,4 @@
+import type { DetectionView } from '@dumont/shared/api/detection.ts';
 import type {
   InstanceView,
   LedgerView,
@@ -7,6 +8,7 @@ import type {
 } from '@dumont/shared/api/views.ts';
 import type { OperationId } from '@dumont/shared/model/ids.ts';
 import { costMicroUsd } from '@dumont/shared/model/money.ts';
+import type { DetectionRow } from '../store/detection.ts';
 import type { InstanceRow } from '../store/instances.ts';
 import type { LedgerRow } from '../store/ledger.ts';
 import type { Rental } from '../store/lookups.ts';
@@ -120,6 +122,32 @@ export function operationSummary(row: OperationRow): OperationSummary {
     finishedAtMs: row.finishedAtMs,
   };
 }
+
+export function detectionView(row: DetectionRow): DetectionView {
+  const { provider, machineId, instanceId, watchedMs, suspects, mistakes, mistakeMs, averted, losses, returned } = row;
+  const isTelling = watchedMs >= TELLING_MS;
+  return {
+    provider,
+    machineId,
+    instanceId,
+    watchedMs,
+    suspects,
+    mistakes,
+    mistakesPerMonth: isTelling ? (mistakes * MONTH_MS) / watchedMs : null,
+    mistakeMs: mistakes === 0 ? null : mistakeMs / mistakes,
+    queryAccuracy: isTelling ? Math.max(0, 1 - mistakeMs / watchedMs) : null,
+    averted,
+    avertedMicroUsd: row.avertedMicroUsd,
+    losses,
+    returned,
+    detectMs: losses === 0 ? null : row.detectMs / losses,
+    detectMaxMs: losses === 0 ? null : row.detectMaxMs,
+  };
+}
+
+const MONTH_MS = 30 * 86_400_000;
+/** One mistake in a minute of watching is no rate. */
+const TELLING_MS = 3_600_000;
 
 export function ledgerView(row: LedgerRow, nowMs: number): LedgerView {
   return {

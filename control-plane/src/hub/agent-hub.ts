@@ -1,7 +1,7 @@
 import type { IncomingMessage } from 'node:http';
 import type { Duplex } from 'node:stream';
 import { isDeepStrictEqual } from 'node:util';
-import type { InstanceId } from '@dumont/shared/model/ids.ts';
+import type { InstanceId, WorkspaceId } from '@dumont/shared/model/ids.ts';
 import type { Logger } from '@dumont/shared/node/logger.ts';
 import type { Action, ActionResult } from '@dumont/shared/protocol/command.ts';
 import type { Heartbeat } from '@dumont/shared/protocol/heartbeat.ts';
@@ -111,6 +111,12 @@ export class AgentHub implements AsyncDisposable {
    */
   heardAtMonotonicMs(instanceId: InstanceId): number | null {
     return this.#live.get(instanceId)?.heardAtMonotonicMs ?? null;
+  }
+
+  /** Whose primary a connected standby may testify about: its own workspace's, while it synchronizes; null for others. */
+  witnessedWorkspace(instanceId: InstanceId): WorkspaceId | null {
+    const assignment = this.#live.get(instanceId)?.assignment;
+    return assignment?.sync?.role === 'receive' ? assignment.workspaceId : null;
   }
 
   /**

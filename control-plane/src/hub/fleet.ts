@@ -48,6 +48,7 @@ export class Fleet implements HubListener, FleetView {
     this.#beats.set(instanceId, beat);
     this.#noteLag(instanceId, beat);
     this.#monitor?.observe(instanceId, beat, receivedMonotonicMs);
+    if (beat.peer !== undefined) this.#testify(instanceId, beat.peer, receivedMonotonicMs);
   }
 
   /** What the instance's newest beat said of its standby, connected or not; undefined when it said nothing. */
@@ -74,6 +75,12 @@ export class Fleet implements HubListener, FleetView {
 
   agent(instanceId: InstanceId): AgentFacts | undefined {
     return this.#agents.get(instanceId);
+  }
+
+  /** What a standby says of its primary counts for its own workspace only, whatever it is sent. */
+  #testify(instanceId: InstanceId, peer: NonNullable<Heartbeat['peer']>, receivedMonotonicMs: number): void {
+    const workspaceId = this.#hub?.witnessedWorkspace(instanceId) ?? null;
+    if (workspaceId !== null) this.#monitor?.testify(workspaceId, peer, receivedMonotonicMs);
   }
 
   #noteLag(instanceId: InstanceId, { standbyBehindBytes: bytes, standbyBehindMs: ms }: Heartbeat): void {

@@ -5,6 +5,7 @@ import { workspacePolicySchema } from '../model/policy.ts';
 import { snapshotRecordSchema } from '../protocol/snapshot-record.ts';
 import { AGENT_ROLES } from '../model/instance.ts';
 import { credentialSchema, instanceIdSchema, wallMsSchema, workspaceIdSchema } from '../protocol/primitives.ts';
+import { DETECTION_ENDPOINTS } from './detection.ts';
 import type { Endpoint } from './endpoint.ts';
 import { failoverReportSchema } from './failover-report.ts';
 import {
@@ -336,6 +337,7 @@ export const ENDPOINTS = {
     body: nothing,
     response: failoverReportSchema,
   },
+  ...DETECTION_ENDPOINTS,
   listOperations: {
     method: 'GET',
     path: '/operations',

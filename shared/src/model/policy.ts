@@ -1,8 +1,16 @@
 import { z } from 'zod';
 
-/** How long mere silence lasts, from the last sign of life, before the old primary is fenced; hard evidence fences at once. */
+/**
+ * How long mere silence lasts, from the last sign of life, before the old primary is fenced; hard evidence fences at once.
+ * `adaptive` chooses between the least and the most of them by what the machine's host has done before.
+ */
 export const COMMIT_DELAY_MS = { fast: 3_000, balanced: 6_000, cautious: 10_000 } as const;
-export const detectModeSchema = z.enum(['fast', 'balanced', 'cautious']);
+/**
+ * The same where only the control plane lost the machine: an outage of one path looks like a death, lasts longer than a
+ * frozen machine, and no second vantage point tells the two apart. `fast` prefers its promise to being right.
+ */
+export const LONE_COMMIT_DELAY_MS = { fast: 3_000, balanced: 12_000, cautious: 20_000 } as const;
+export const detectModeSchema = z.enum(['fast', 'balanced', 'cautious', 'adaptive']);
 export type DetectMode = z.infer<typeof detectModeSchema>;
 
 export const strategySchema = z.enum(['race', 'coldstart']);

@@ -21,6 +21,11 @@ export const heartbeatSchema = z.object({
   /** What the standby does not have yet, bytes, and the age of the oldest of it, ms; absent until it has had everything once. */
   standbyBehindBytes: countSchema.optional(),
   standbyBehindMs: z.number().min(0).optional(),
+  /**
+   * From a standby: when it last heard anything of the primary that synchronizes with it, ms ago, and that primary's
+   * epoch. Absent while it cannot know: nobody greeted it yet, or it was itself too busy to listen.
+   */
+  peer: z.object({ epoch: epochSchema, heardMsAgo: z.number().min(0) }).optional(),
   workload: z.enum(WORKLOAD_STATES),
 });
 export type Heartbeat = z.infer<typeof heartbeatSchema>;

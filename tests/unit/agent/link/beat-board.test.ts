@@ -27,3 +27,12 @@ test('a reader on the same memory sees what was written last, to a hundredth of 
 test('a fresh board says that nothing is known and nothing runs', () => {
   expect(new BeatBoard().read()).toEqual({ epoch: 0, gpuUtilPct: null, unsavedMs: 0, workload: 'unstarted' });
 });
+
+test("a standby's word on its primary stays until the next write", () => {
+  const board = new BeatBoard();
+  const fields = { epoch: 3, gpuUtilPct: null, unsavedMs: 0, workload: 'unstarted' } as const;
+  board.write({ ...fields, peer: { epoch: 3, heardMsAgo: 140 } });
+  expect(board.read().peer).toEqual({ epoch: 3, heardMsAgo: 140 });
+  board.write(fields);
+  expect(board.read()).toEqual(fields);
+});

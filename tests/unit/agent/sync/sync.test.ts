@@ -12,6 +12,8 @@ import {
 } from 'node:fs';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
+import { systemClock } from '@dumont/shared/util/clock.ts';
+import { eventually } from '../../../world/eventually.ts';
 import { makeSyncPair } from '../../../world/sync-pair.ts';
 
 test('a tree with everything in it arrives as it is', async () => {
@@ -83,4 +85,19 @@ test('a standby that was away gets what it missed, and only that', async () => {
   await pair.startReceiver();
   await pair.settled();
   expect(pair.sender.state.sentBytes - sentBefore).toBeLessThan(250_000);
+});
+
+test('a standby hears an idle primary all the time, and no longer when it is gone', async () => {
+  await using pair = await makeSyncPair();
+  await pair.startReceiver();
+  expect(pair.receiver.heardAtMs).toBeNull();
+  await pair.startSender();
+  await pair.settled();
+  const silenceMs = () => systemClock.monotonicMs() - (pair.receiver.heardAtMs ?? 0);
+  for (let sign = 0; sign < 3; sign += 1) {
+    const before = pair.receiver.heardAtMs;
+    await eventually('another sign of life', () => Promise.resolve(pair.receiver.heardAtMs !== before));
+  }
+  await pair.stopSender();
+  await eventually('the primary is silent', () => Promise.resolve(silenceMs() > 500));
 });

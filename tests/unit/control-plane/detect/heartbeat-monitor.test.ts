@@ -25,14 +25,18 @@ test('silence is suspected and confirmed 600 ms after the last beat, and committ
   expect(world.monitor.status(instance)?.state).toBe('committed');
 });
 
-test('the balanced and cautious modes wait six and ten seconds', async () => {
-  for (const [mode, delayMs] of [
-    ['balanced', 6_000],
-    ['cautious', 10_000],
+test('the balanced and cautious modes wait six and ten seconds, and twice that where nobody else lost the machine', async () => {
+  for (const [mode, found, delayMs] of [
+    ['balanced', 'provider-unreachable', 6_000],
+    ['balanced', 'probe-silent', 12_000],
+    ['cautious', 'provider-unreachable', 10_000],
+    ['cautious', 'probe-silent', 20_000],
+    ['adaptive', 'probe-silent', 12_000],
   ] as const) {
     const world = await beatingWorld();
+    world.script.find = () => [found];
     world.monitor.watch(instance, { mode, graceMs: 0 });
-    await world.clock.advance(12_000);
+    await world.clock.advance(20_000);
     expect(world.course()).toEqual(['suspect 2600', 'confirm 2600', `commit ${2_000 + delayMs}`]);
   }
 });
@@ -364,4 +368,24 @@ test('what a person knows counts during an announced restart too', async () => {
   await world.clock.advance(1_000);
   world.monitor.inject(instance, { kind: 'operator', hard: true, atMs: 0 });
   expect(world.verdicts.at(-1)?.kind).toBe('commit');
+});
+
+test('a machine that speaks after it was given up for its silence is told once, watched or not', async () => {
+  const world = await beatingWorld();
+  await world.clock.advance(10_000);
+  world.monitor.unwatch(instance);
+  world.monitor.connected(instance);
+  world.monitor.connected(instance);
+  world.beat(instance);
+  expect(world.returns).toEqual([{ silenceMs: 10_000, machine: 'silent', committed: true }]);
+});
+
+test('silences of living machines are told to the journal, but for those that were announced', async () => {
+  const world = await beatingWorld();
+  await world.clock.advance(1_500);
+  world.beat(instance);
+  world.monitor.disconnected(instance, { abrupt: false, code: CLOSE_CODES.restarting });
+  await world.clock.advance(1_500);
+  world.monitor.connected(instance);
+  expect(world.silences).toEqual([{ silenceMs: 1_500, machine: 'silent', committed: false }]);
 });

@@ -12,6 +12,9 @@ export function monitorWorld(knobs?: SuspicionKnobs) {
   const clock = new ManualClock();
   const verdicts: (Verdict & { readonly monotonicMs: number })[] = [];
   const asked: number[] = [];
+  /** Silences that ended with a sign of life, and those that ended after a commit. */
+  const silences: object[] = [];
+  const returns: object[] = [];
   const script = {
     /** What the second opinion finds, and after how long. */
     find: (_instanceId: InstanceId): readonly Evidence['kind'][] => ['probe-silent'],
@@ -22,6 +25,11 @@ export function monitorWorld(knobs?: SuspicionKnobs) {
     clock,
     log: createLogger('test', 'silent'),
     loopLagMs: () => script.loopLagMs,
+    journal: {
+      watched: () => {},
+      unwatched: () => {},
+      silenceEnded: (_, silence) => void (silence.committed ? returns : silences).push(silence),
+    },
     onVerdict: (verdict) => verdicts.push({ ...verdict, monotonicMs: clock.monotonicMs() }),
     corroborator: {
       async corroborate(instanceId) {
@@ -44,7 +52,7 @@ export function monitorWorld(knobs?: SuspicionKnobs) {
     }
   };
   const course = () => verdicts.map(({ kind, monotonicMs }) => `${kind} ${monotonicMs}`);
-  return { clock, monitor, verdicts, asked, script, beat, beatFor, course };
+  return { clock, monitor, verdicts, asked, silences, returns, script, beat, beatFor, course };
 }
 
 const HARD: ReadonlySet<Evidence['kind']> = new Set([

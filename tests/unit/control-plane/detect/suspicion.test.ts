@@ -20,10 +20,22 @@ test('doubt in ourselves multiplies the patience', () => {
   expect(patience(200, 0, TOLERANT_KNOBS).suspectAfterMs).toBe(1_400);
 });
 
-test('a silent machine is confirmed at once and given up after the delay; a vouched or unknown one takes twice as long', () => {
-  expect(endurance(3_000, 0, 'silent')).toEqual({ confirmAfterMs: 0, commitAfterMs: 3_000 });
-  expect(endurance(3_000, 0, 'answered')).toEqual({ confirmAfterMs: 3_000, commitAfterMs: 6_000 });
-  expect(endurance(3_000, 1, 'unknown')).toEqual({ confirmAfterMs: 6_000, commitAfterMs: 12_000 });
+test('a silent machine is confirmed at once and given up after the delay, which a second vantage point may shorten', () => {
+  const delays = { agreedMs: 6_000, loneMs: 12_000 };
+  expect(endurance(delays, 0, 'lost')).toEqual({ confirmAfterMs: 0, commitAfterMs: 6_000 });
+  expect(endurance(delays, 0, 'silent')).toEqual({ confirmAfterMs: 0, commitAfterMs: 12_000 });
+});
+
+test('a machine that answers, or of which nobody knows, is given twice the delay', () => {
+  const delays = { agreedMs: 3_000, loneMs: 3_000 };
+  expect(endurance(delays, 0, 'answered')).toEqual({ confirmAfterMs: 3_000, commitAfterMs: 6_000 });
+  expect(endurance(delays, 1, 'unknown')).toEqual({ confirmAfterMs: 6_000, commitAfterMs: 12_000 });
+});
+
+test('a machine that its standby hears is given half a minute', () => {
+  const delays = { agreedMs: 6_000, loneMs: 12_000 };
+  expect(endurance(delays, 0, 'heard')).toEqual({ confirmAfterMs: 12_000, commitAfterMs: 30_000 });
+  expect(endurance(delays, 2, 'heard')).toEqual({ confirmAfterMs: 36_000, commitAfterMs: 90_000 });
 });
 
 test('loop lag, deafness and a fleet late together each raise the doubt', () => {
