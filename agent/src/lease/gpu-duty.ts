@@ -1,5 +1,4 @@
 import { mkdir } from 'node:fs/promises';
-import type { Workload as WorkloadSpec } from '@dumont/shared/model/policy.ts';
 import type { Logger } from '@dumont/shared/node/logger.ts';
 import type { ActionResult } from '@dumont/shared/protocol/command.ts';
 import type { WorkloadState } from '@dumont/shared/protocol/heartbeat.ts';
@@ -12,8 +11,7 @@ import { DumontError, toDumontError } from '@dumont/shared/util/errors.ts';
 import type { Random } from '@dumont/shared/util/random.ts';
 import type { ControlLink } from '../link/control-link.ts';
 import type { SyncState } from '../sync/sync-state.ts';
-import { runHook } from '../workload/hook.ts';
-import { Workload } from '../workload/workload.ts';
+import { WorkloadKeeper } from '../workload/workload-keeper.ts';
 import { WorkspaceWatcher } from '../workspace/watch.ts';
 import type { Duty, DutyAction } from './duty.ts';
 import { EngineHolder } from './engine-holder.ts';
@@ -50,7 +48,7 @@ export interface GpuDutyOptions {
  */
 export class GpuDuty implements Duty {
   readonly #options: GpuDutyOptions;
-  readonly #workload: Workload;
+  readonly #workload: WorkloadKeeper;
   #assignment: Assignment | null = null;
   /** Assignments take effect one after another. */
   #settling: Promise<void> = Promise.resolve();
@@ -73,7 +71,7 @@ export class GpuDuty implements Duty {
     this.#engines = new EngineHolder(options.openEngine);
     this.#standby = new StandbyLink(options);
     this.#inheritedSinceMs = unsavedSince(options.stateFile.state, options.clock);
-    this.#workload = new Workload({
+    this.#workload = new WorkloadKeeper({
       ...options,
       environment: options.workloadEnvironment,
       onState: (state) => this.#onWorkloadState(state),
@@ -123,10 +121,8 @@ export class GpuDuty implements Duty {
         return { name: 'snapshot', record: await this.#activePublisher().publishNow(options.onProgress) };
       case 'restore':
         return this.#restore(action.snapshot, options);
-      case 'start-workload': {
-        await this.#startWorkload(action.stableMs, options.signal);
-        return { name: 'start-workload', state: this.#workload.state, pid: this.#workload.pid };
-      }
+      case 'start-workload':
+        return this.#startWorkload(action, options.signal);
       case 'stop-workload': {
         await this.#options.stateFile.update({ workloadWanted: false });
         await this.#workload.stop(action.graceMs);
@@ -231,7 +227,7 @@ export class GpuDuty implements Duty {
     const { workspaceDir, stateFile } = this.#options;
     await mkdir(workspaceDir, { recursive: true });
     if (stateFile.state.workloadWanted && this.#workload.state === 'unstarted' && assignment.workload !== null) {
-      await this.#takeUpWorkload(assignment.workload);
+      await this.#workload.takeUp(assignment.workload);
     }
     await this.#publishAs(assignment, await this.#engineFor(assignment));
     // The watcher is there once publishing has begun.
@@ -282,28 +278,15 @@ export class GpuDuty implements Duty {
     return watcher;
   }
 
-  /** Goes on with the command of an earlier agent process as it is, or starts it again when nothing is left of it. */
-  async #takeUpWorkload(spec: WorkloadSpec): Promise<void> {
-    const { log } = this.#options;
-    try {
-      if (await this.#workload.adopt(spec)) {
-        const { pid, state } = this.#workload;
-        log.info({ event: 'workload-adopted', pid, state }, 'the workload of an earlier agent was taken over');
-        return;
-      }
-      await this.#workload.start(spec, { stableMs: 0, signal: AbortSignal.any([]) });
-      log.info({ event: 'workload-resumed', pid: this.#workload.pid }, 'the workload was started again');
-    } catch (error) {
-      log.error({ event: 'workload-resume-failed', err: error }, 'the workload could not be started again');
-    }
-  }
-
-  async #startWorkload(stableMs: number, signal: AbortSignal): Promise<void> {
+  async #startWorkload(
+    { stableMs, check = false }: Extract<DutyAction, { readonly name: 'start-workload' }>,
+    signal: AbortSignal,
+  ): Promise<ActionResult> {
     const spec = this.#assignment?.workload ?? null;
     if (!this.#isPrimary()) throw this.#notPrimary('start the workload');
     if (spec === null) throw new DumontError('NOT_FOUND', 'this workspace has no workload');
     await this.#options.stateFile.update({ workloadWanted: true });
-    await this.#workload.start(spec, { stableMs, signal });
+    return this.#workload.start(spec, { stableMs, check, signal });
   }
 
   async #restore(
@@ -317,17 +300,12 @@ export class GpuDuty implements Duty {
     if (this.#isRestoring) throw new DumontError('CONFLICT', 'another restore runs');
     this.#isRestoring = true;
     try {
-      const { workspaceDir, clock, workloadEnvironment } = this.#options;
+      const { workspaceDir, clock } = this.#options;
       await mkdir(workspaceDir, { recursive: true });
       const engine = await this.#engineFor(assignment);
       const restored = await engine.restore({ ...options, snapshot });
-      const command = assignment.workload?.postRestore;
       const startMs = clock.monotonicMs();
-      if (command !== undefined) {
-        const { logPath } = this.#workload;
-        const environment = workloadEnvironment;
-        await runHook({ command, workspaceDir, environment, logPath, clock, signal: options.signal });
-      }
+      await this.#workload.afterRestore(assignment.workload, options.signal);
       return { name: 'restore', restore: { ...restored, hookMs: clock.monotonicMs() - startMs } };
     } finally {
       this.#isRestoring = false;

@@ -100,13 +100,18 @@ function workloadParts(report: FailoverReport): readonly string[] {
   const parts = [
     `running again ${formatSeconds(report.workloadResumedAtMs - report.silenceBeganAtMs)} after the last beat`,
   ];
-  const { inference } = report;
-  if (inference !== null) {
-    parts.push(
-      `${inference.model} ${inference.success ? `answered after ${formatDuration(inference.readyMs)}` : 'did not answer'}`,
-    );
-  }
+  const { check } = report;
+  if (check !== null) parts.push(...checkParts(check));
   return parts;
+}
+
+/** `llama3.2 ready after 1.2 s, first token after 40 ms, 16 tokens`, or why there was none. */
+function checkParts(check: NonNullable<FailoverReport['check']>): readonly string[] {
+  const who = check.model ?? 'HTTP';
+  if (!check.ok) return [`${who} does not answer: ${check.error ?? 'no reason given'}`];
+  const ready = check.readyMs === null ? '' : `ready after ${formatDuration(check.readyMs)}, `;
+  if (check.firstTokenMs === null) return [`${who} answered after ${formatDuration(check.readyMs ?? 0)}`];
+  return [`${who} ${ready}first token after ${formatDuration(check.firstTokenMs)}, ${check.tokens ?? 0} tokens`];
 }
 
 function standbyParts({ standby }: FailoverReport): readonly string[] {

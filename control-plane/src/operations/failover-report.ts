@@ -56,7 +56,7 @@ export async function buildFailoverReport(db: Queryable, failoverId: string, now
     to: to === undefined ? null : machineOf(to),
     snapshot: snapshot === undefined ? null : snapshotOf(snapshot),
     restore: data.restore,
-    inference: null,
+    check: data.check,
     workloadResumedAtMs: data.workloadResumedAtMs,
     attempts: data.attempts + (data.replacement === null ? 0 : 1),
     loserInstanceIds: rented.filter(({ id }) => id !== to?.id).map(({ id }) => id),

@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import { workloadCheckSchema } from './workload-check.ts';
 
 /** How long mere silence lasts, from the last sign of life, before the old primary is fenced; hard evidence fences at once. */
 export const COMMIT_DELAY_MS = { fast: 3_000, balanced: 6_000, cautious: 10_000 } as const;
@@ -18,6 +19,7 @@ export const workloadSchema = z.strictObject({
     .optional()
     .describe('Shell command run after a restore, before the workload.'),
   restart: z.boolean().default(true).describe('Start it again when it exits with an error.'),
+  check: workloadCheckSchema.optional().describe('How to see that it serves after a move; absent: that it runs.'),
 });
 export type Workload = z.infer<typeof workloadSchema>;
 
