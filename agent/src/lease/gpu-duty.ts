@@ -35,7 +35,7 @@ export interface GpuDutyOptions {
   readonly workloadEnvironment: Readonly<Record<string, string>>;
   readonly stateFile: StateFile;
   readonly openEngine: OpenEngine;
-  readonly link: Pick<ControlLink, 'commitSnapshot' | 'state'>;
+  readonly link: Pick<ControlLink, 'commitSnapshot' | 'state' | 'send'>;
   readonly clock: Clock;
   readonly random: Random;
   readonly log: Logger;
@@ -74,6 +74,7 @@ export class GpuDuty implements Duty {
     this.#workload = new WorkloadKeeper({
       ...options,
       environment: options.workloadEnvironment,
+      tell: (notice) => options.link.send({ kind: 'notice', notice }),
       onState: (state) => this.#onWorkloadState(state),
     });
   }
@@ -84,6 +85,7 @@ export class GpuDuty implements Duty {
 
   assign(assignment: Assignment): void {
     this.#assignment = assignment;
+    this.#workload.follow(assignment);
     this.#granted.ring();
     this.#engines.renew(assignment);
     // Publishing under an epoch that is over must not wait for its turn.
@@ -125,7 +127,7 @@ export class GpuDuty implements Duty {
         return this.#startWorkload(action, options.signal);
       case 'stop-workload': {
         await this.#options.stateFile.update({ workloadWanted: false });
-        await this.#workload.stop(action.graceMs);
+        await this.#workload.leave(action.graceMs, options.signal);
         return { name: 'stop-workload', state: this.#workload.state };
       }
       default:
@@ -249,8 +251,9 @@ export class GpuDuty implements Duty {
     const commit: ControlLink['commitSnapshot'] = (request, signal) => link.commitSnapshot(request, signal);
     const isOnline = () => link.state === 'online';
     const dirty = this.#watcher;
+    const workload = this.#workload;
     this.#publisher = new Publisher({
-      engine,
+      engine: { create: (request) => workload.atRest(() => engine.create(request), request.signal) },
       dirty,
       commit,
       isOnline,
@@ -305,8 +308,9 @@ export class GpuDuty implements Duty {
       const engine = await this.#engineFor(assignment);
       const restored = await engine.restore({ ...options, snapshot });
       const startMs = clock.monotonicMs();
-      await this.#workload.afterRestore(assignment.workload, options.signal);
-      return { name: 'restore', restore: { ...restored, hookMs: clock.monotonicMs() - startMs } };
+      const checkpoints = await this.#workload.afterRestore(assignment.workload, options.signal);
+      const hookMs = clock.monotonicMs() - startMs;
+      return { name: 'restore', restore: { ...restored, hookMs, ...(checkpoints !== null && { checkpoints }) } };
     } finally {
       this.#isRestoring = false;
     }

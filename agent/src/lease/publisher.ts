@@ -24,7 +24,7 @@ interface DirtySource {
 }
 
 export interface PublisherOptions {
-  readonly engine: WorkspaceEngine;
+  readonly engine: Pick<WorkspaceEngine, 'create'>;
   readonly dirty: DirtySource;
   readonly commit: (
     commit: Pick<SnapshotCommit, 'epoch' | 'snapshot'>,

@@ -79,5 +79,7 @@ function addRestores(before: MoveData['restore'], latest: MoveData['restore']): 
     downloadMs: before.downloadMs + latest.downloadMs,
     decompressMs: before.decompressMs + latest.decompressMs,
     hookMs: before.hookMs + latest.hookMs,
+    // What the last one left is what the workload resumes from.
+    checkpoints: latest.checkpoints,
   };
 }

@@ -21,6 +21,7 @@ import { discardReplacement, withRestored } from './move-data.ts';
 import { runOnMachine } from './on-machine.ts';
 import type { StepContext, StepResult } from './operation-kind.ts';
 import type { OperationParts } from './operation-parts.ts';
+import { checkedStartTimeoutMs } from './workload-limits.ts';
 
 /** Offers kept from a search: enough for every attempt, small enough to store. */
 const SHORTLIST_LENGTH = 20;
@@ -169,16 +170,11 @@ export async function resumeStep<Data extends MoveData>(
   await context.save(data);
   const instanceId = readyReplacement(data);
   try {
-    const { workloadStartTimeoutMs, workloadStableMs } = parts.limits;
     const { state, pid, check } = await runOnMachine(
       parts,
       instanceId,
-      { name: 'start-workload', stableMs: workloadStableMs, check: true },
-      {
-        commandId,
-        timeoutMs: workloadStartTimeoutMs + (policy.workload.check?.timeoutMs ?? 0),
-        signal: context.signal,
-      },
+      { name: 'start-workload', stableMs: parts.limits.workloadStableMs, check: true },
+      { commandId, timeoutMs: checkedStartTimeoutMs(parts.limits, policy.workload), signal: context.signal },
     );
     const workloadResumedAtMs = parts.clock.nowMs();
     const resumed = { ...data, workloadResumedAtMs, check: check ?? null, workloadError: null };

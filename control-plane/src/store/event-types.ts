@@ -28,6 +28,7 @@ export const EVENT_TYPES = [
   'snapshot.committed',
   'restore.progress',
   'workload.failed',
+  'workload.soft-error',
   'agent.upgrade-offered',
   'agent.upgraded',
   'agent.upgrade-failed',
