@@ -256,7 +256,7 @@ function buildOperations(ground: Ground, live: LiveSide, stack: AsyncDisposableS
   const runner = stack.use(new OperationRunner({ db, clock, random, log, owner, kinds, onProgress: onChange }));
   const guardian = stack.use(new Guardian(parts, runner));
   live.verdicts.to(guardian.onVerdict);
-  live.fleet.noticesTo(stack.use(new NoticeDesk(parts)).onNotice);
+  live.fleet.noticesTo(stack.use(new NoticeDesk(parts, runner)).onNotice);
   const keeper = stack.use(
     new StandbyKeeper(parts, { runner, sync: ground.settings.standbySync, onRelease: () => sweeper.nudge() }),
   );

@@ -3,6 +3,7 @@ import type { Logger } from '@dumont/shared/node/logger.ts';
 import type { ActionResult } from '@dumont/shared/protocol/command.ts';
 import type { WorkloadState } from '@dumont/shared/protocol/heartbeat.ts';
 import type { Assignment } from '@dumont/shared/protocol/hello.ts';
+import type { LastWords } from '@dumont/shared/protocol/notice.ts';
 import type { SnapshotRef } from '@dumont/shared/protocol/snapshot-record.ts';
 import { assertNever } from '@dumont/shared/util/assert.ts';
 import { Bell } from '@dumont/shared/util/bell.ts';
@@ -16,6 +17,7 @@ import { WorkspaceWatcher } from '../workspace/watch.ts';
 import type { Duty, DutyAction } from './duty.ts';
 import { EngineHolder } from './engine-holder.ts';
 import type { OpenEngine, WorkOptions, WorkspaceEngine } from './engine.ts';
+import { flushWithin } from './last-flush.ts';
 import { Publisher } from './publisher.ts';
 import { StandbyLink } from './standby-link.ts';
 import { unsavedSince, type StateFile } from './state-file.ts';
@@ -24,6 +26,8 @@ import { unsavedSince, type StateFile } from './state-file.ts';
 const FENCE_GRACE_MS = 2_000;
 /** On the way out the machine still gives us a little time. */
 const EXIT_GRACE_MS = 5_000;
+/** Of the time left, for the workload to save what it holds in memory: it has to be uploaded after that. */
+const LAST_HOOK_SHARE = 1 / 3;
 /** A store that is not mounted yet or a full disk may be well again soon. */
 const RETRY_MS = 2_000;
 /** A restore waits this long for a grant: less than it takes to rent another machine. */
@@ -64,6 +68,8 @@ export class GpuDuty implements Duty {
   /** Monotonic time from which on an earlier agent process may have left changes unsaved; null when none did. */
   #inheritedSinceMs: number | null;
   #isRestoring = false;
+  /** Saving what can be saved before the machine goes. */
+  #leaving: Promise<unknown> = Promise.resolve();
   #cancelRetry = () => {};
 
   constructor(options: GpuDutyOptions) {
@@ -120,6 +126,8 @@ export class GpuDuty implements Duty {
     await this.#settling;
     switch (action.name) {
       case 'snapshot':
+        // It saves the same, in the order that matters when time is short.
+        await this.#leaving;
         return { name: 'snapshot', record: await this.#activePublisher().publishNow(options.onProgress) };
       case 'restore':
         return this.#restore(action.snapshot, options);
@@ -144,22 +152,10 @@ export class GpuDuty implements Duty {
     return this.#standby.state;
   }
 
-  async lastWords(withinMs: number): Promise<void> {
-    const publisher = this.#publisher;
-    if (publisher === null || publisher.isStopped) return;
-    const { clock, log } = this.#options;
-    const cancel = clock.after(withinMs, () => {
-      void publisher.stop(new DumontError('TIMEOUT', `the last snapshot did not finish within ${withinMs} ms`));
-    });
-    try {
-      // Also when nothing seems dirty: the watcher is a few milliseconds behind the writes.
-      const record = await publisher.publishNow();
-      log.info({ event: 'last-snapshot', snapshotId: record?.snapshotId ?? null }, 'everything is safe');
-    } catch (error) {
-      log.error({ event: 'last-snapshot-failed', err: error, unsavedMs: this.unsavedMs() }, 'changes are not safe');
-    } finally {
-      cancel();
-    }
+  lastWords(withinMs: number): Promise<LastWords | null> {
+    const words = this.#lastWords(withinMs);
+    this.#leaving = words;
+    return words;
   }
 
   async stopWorkload(): Promise<void> {
@@ -186,6 +182,19 @@ export class GpuDuty implements Duty {
     await this.#endPublishing(new DumontError('ABORTED', 'the agent stops'));
     await this.#engines[Symbol.asyncDispose]();
     await this.#workload[Symbol.asyncDispose]();
+  }
+
+  async #lastWords(withinMs: number): Promise<LastWords | null> {
+    const publisher = this.#publisher;
+    if (publisher === null || publisher.isStopped) return null;
+    const { clock, log, workspaceDir: root } = this.#options;
+    const startMs = clock.monotonicMs();
+    await this.#workload.prepareToStop(AbortSignal.any([]), withinMs * LAST_HOOK_SHARE);
+    const leftMs = Math.max(0, withinMs - (clock.monotonicMs() - startMs));
+    const flushed = await flushWithin({ root, publisher, withinMs: leftMs, clock, log });
+    const words = { ...flushed, standbyBehindBytes: this.#standby.state?.pendingBytes ?? null };
+    log.info({ event: 'last-words', ...words }, 'what can be saved in time is saved');
+    return words;
   }
 
   /** Primary, and no higher epoch was heard since: then the lease is someone else's, whatever this assignment says. */

@@ -120,7 +120,9 @@ export class StandbyDuty implements Duty {
     return null;
   }
 
-  async lastWords(): Promise<void> {}
+  async lastWords(): Promise<null> {
+    return null;
+  }
 
   async stopWorkload(): Promise<void> {}
 

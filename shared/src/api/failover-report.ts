@@ -24,7 +24,7 @@ export const failoverReportSchema = z.object({
   state: z.enum(FAILOVER_STATES),
   /** Null while it runs. */
   success: z.boolean().nullable(),
-  trigger: z.enum(['detector', 'operator']),
+  trigger: z.enum(['detector', 'operator', 'preempted']),
   reason: z.string(),
   evidence: z.array(
     z.object({ kind: z.string(), hard: z.boolean(), atMs: wallMsSchema, detail: z.string().optional() }),

@@ -58,11 +58,13 @@ export async function findCheckpoints(root: string, options: FindOptions): Promi
     // Reading heads holds the thread: heartbeats' figures and commands get their turn.
     await letOthersRun();
   }
-  const folders = [...units.values()].map(({ path }) => path).filter((path) => FOLDER.test(lastName(path)));
-  return [...units.values()].map((unit) => {
-    if (unit.reason !== null || !FOLDER.test(lastName(unit.path))) return unit;
-    return { ...unit, reason: whyFolderIncomplete(root, unit.path, folders) };
-  });
+  const isFolder = ({ path }: Checkpoint) => FOLDER.test(lastName(path));
+  const folders = [...units.values()].filter(isFolder).map(({ path }) => path);
+  for (const unit of units.values()) {
+    if (unit.reason !== null || !isFolder(unit)) continue;
+    units.set(unit.path, { ...unit, reason: whyFolderIncomplete(root, unit.path, folders) });
+  }
+  return [...units.values()];
 }
 
 function lookAt(
