@@ -14,6 +14,7 @@ import { SoftErrors } from './soft-errors.ts';
 import { Workload, type WorkloadOptions } from './workload.ts';
 
 const NEVER = new AbortController().signal;
+const LOOPBACK = '127.0.0.1';
 
 /** Hooks whose failure stops nothing. */
 const SOFT_HOOKS = {
@@ -213,7 +214,9 @@ export class WorkloadKeeper implements AsyncDisposable {
     const { clock, environment, log } = this.#options;
     // One that exited well may have started a service that goes on.
     const hopeless = () => (this.#workload.state === 'failed' ? 'the workload failed meanwhile' : null);
-    const report = await runCheck(check, { clock, hopeless, apiKey: environment['VLLM_API_KEY'], signal });
+    // Machines that share a computer have an address each, on which their workloads listen.
+    const { DUMONT_MACHINE_HOST: host = LOOPBACK, VLLM_API_KEY: apiKey } = environment;
+    const report = await runCheck(check, { host, clock, hopeless, apiKey, signal });
     log.info({ event: 'workload-checked', ...report }, 'the check of the workload was made');
     return report;
   }

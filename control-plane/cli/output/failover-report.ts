@@ -43,12 +43,18 @@ export function failoverHeadline(cli: Pick<View, 'colors'>, report: FailoverRepo
   return [served, report.rpoMs === 0 ? 'lost nothing' : lost, cost].join(' · ');
 }
 
+const TRIGGERS: Readonly<Record<FailoverReport['trigger'], readonly string[]>> = {
+  detector: ['found by the detector'],
+  operator: [],
+  preempted: ['said by the machine'],
+};
+
 function factsOf(cli: View, report: FailoverReport): readonly Fact[] {
   const { snapshot, restore } = report;
   const races = report.loserInstanceIds.length;
   const detail = (item: FailoverReport['evidence'][number]) => (item.detail === undefined ? '' : ` (${item.detail})`);
   return [
-    ['why', [report.reason, ...(report.trigger === 'detector' ? ['found by the detector'] : [])]],
+    ['why', [report.reason, ...TRIGGERS[report.trigger]]],
     ['evidence', report.evidence.map((item) => `${item.hard ? 'hard: ' : ''}${item.kind}${detail(item)}`)],
     ['from', machineParts(cli, report.from)],
     ['to', machineParts(cli, report.to)],
@@ -58,6 +64,7 @@ function factsOf(cli: View, report: FailoverReport): readonly Fact[] {
     ['standby', standbyParts(report)],
     ['restore', restore === null ? [] : restoreParts(restore)],
     ['workload', workloadParts(report)],
+    ['checkpoint', checkpointParts(restore?.checkpoints)],
     ['gateway', gatewayParts(report)],
     ['epoch', report.epoch === null ? [] : [String(report.epoch)]],
   ];
@@ -92,6 +99,18 @@ function restoreParts(restore: NonNullable<FailoverReport['restore']>): readonly
     formatDuration(restore.totalMs),
     `download ${formatDuration(restore.downloadMs)}, decompress ${formatDuration(restore.decompressMs)}`,
     ...hook,
+  ];
+}
+
+/** What the workload resumed from, and what it was kept from. */
+function checkpointParts(checkpoints: NonNullable<FailoverReport['restore']>['checkpoints']): readonly string[] {
+  if (checkpoints === undefined || checkpoints.completeCount + checkpoints.incompleteCount === 0) return [];
+  const { latest, incompleteCount, incomplete } = checkpoints;
+  const names = incomplete.slice(0, 3).map(({ path }) => path);
+  const more = incompleteCount > names.length ? `${names.join(', ')}, …` : names.join(', ');
+  return [
+    latest === null ? 'none is whole' : `newest whole one: ${latest}`,
+    ...(incompleteCount === 0 ? [] : [`${incompleteCount} not whole: ${more}`]),
   ];
 }
 

@@ -16,7 +16,7 @@ const timeoutMs = z
   .describe('Time for all of it, loading the model included, ms.');
 
 /**
- * How to see that a workload serves, not merely runs: a request to the machine's own loopback address, asked again until
+ * How to see that a workload serves, not merely runs: a request made on the machine itself, asked again until
  * it is answered or the time is up.
  */
 export const workloadCheckSchema = z.discriminatedUnion('kind', [

@@ -1,3 +1,14 @@
+import type { Clock } from '@dumont/shared/util/clock.ts';
+
+/** What a server is asked with. */
+export interface AskOptions {
+  /** Address of this machine that the workload listens on. */
+  readonly host: string;
+  readonly clock: Clock;
+  /** Of a vLLM server that was started with one. */
+  readonly apiKey?: string | undefined;
+}
+
 /** What one question to a server came to. */
 export type Answer<Good> =
   | { readonly kind: 'good'; readonly value: Good }

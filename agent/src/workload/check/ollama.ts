@@ -1,10 +1,9 @@
 import type { WorkloadCheck } from '@dumont/shared/model/workload-check.ts';
-import type { Clock } from '@dumont/shared/util/clock.ts';
 import { DumontError, toDumontError } from '@dumont/shared/util/errors.ts';
 import { tryParseJson } from '@dumont/shared/util/try-json.ts';
 import { z } from 'zod';
-import { askLoopback, readText } from './loopback.ts';
-import { excerpt, MAX_TOKENS, type Answer, type Generated, type ModelServer } from './model-server.ts';
+import { askServer, readText } from './ask-server.ts';
+import { excerpt, MAX_TOKENS, type Answer, type AskOptions, type Generated, type ModelServer } from './model-server.ts';
 
 const tagsSchema = z.object({ models: z.array(z.object({ name: z.string() })).max(10_000) });
 
@@ -24,11 +23,11 @@ const MAX_LINE_CHARS = 1_048_576;
 /** Speaks Ollama's API (github.com/ollama/ollama, docs/api.md). It answers at once and loads a model when first asked. */
 export function ollamaServer(
   { port, model, prompt }: Extract<WorkloadCheck, { readonly kind: 'ollama' }>,
-  clock: Clock,
+  { host, clock }: AskOptions,
 ): ModelServer {
   return {
     async ready(signal) {
-      const answer = await askLoopback({ port, path: '/api/tags', signal });
+      const answer = await askServer({ host, port, path: '/api/tags', signal });
       const text = await readText(answer);
       if (answer.statusCode !== 200) return { kind: 'not-yet', why: `/api/tags answers ${answer.statusCode}` };
       const tags = tagsSchema.safeParse(tryParseJson(text));
@@ -41,7 +40,7 @@ export function ollamaServer(
     async generate(signal) {
       const startMs = clock.monotonicMs();
       const body = { model, prompt, stream: true, options: { num_predict: MAX_TOKENS } };
-      const answer = await askLoopback({ port, path: '/api/generate', body, signal });
+      const answer = await askServer({ host, port, path: '/api/generate', body, signal });
       const status = answer.statusCode ?? 0;
       if (status !== 200) {
         const why = `/api/generate answers ${status}: ${errorOf(await readText(answer))}`;

@@ -3,8 +3,8 @@ import { assertNever } from '@dumont/shared/util/assert.ts';
 import type { Clock } from '@dumont/shared/util/clock.ts';
 import { Deadline } from '@dumont/shared/util/deadline.ts';
 import { DumontError, isDumontError } from '@dumont/shared/util/errors.ts';
-import { askLoopback } from './loopback.ts';
-import type { Answer, Generated, ModelServer } from './model-server.ts';
+import { askServer } from './ask-server.ts';
+import type { Answer, AskOptions, Generated, ModelServer } from './model-server.ts';
 import { ollamaServer } from './ollama.ts';
 import { vllmServer } from './vllm.ts';
 
@@ -14,12 +14,9 @@ const ASK_EVERY_MS = 200;
 const READY_TIMEOUT_MS = 10_000;
 const MAX_ERROR_CHARS = 2_000;
 
-export interface CheckOptions {
-  readonly clock: Clock;
+export interface CheckOptions extends AskOptions {
   /** Says why nothing is to be expected any more, as when the workload has failed for good; null while there is hope. */
   readonly hopeless: () => string | null;
-  /** Of a vLLM server. */
-  readonly apiKey?: string | undefined;
   readonly signal: AbortSignal;
 }
 
@@ -51,24 +48,27 @@ export async function runCheck(check: WorkloadCheck, options: CheckOptions): Pro
   };
 }
 
-function serverOf(check: WorkloadCheck, { clock, apiKey }: CheckOptions): ModelServer {
+function serverOf(check: WorkloadCheck, options: AskOptions): ModelServer {
   switch (check.kind) {
     case 'ollama':
-      return ollamaServer(check, clock);
+      return ollamaServer(check, options);
     case 'vllm':
-      return vllmServer(check, { clock, apiKey });
+      return vllmServer(check, options);
     case 'http':
-      return httpServer(check);
+      return httpServer(check, options);
     default:
       return assertNever(check);
   }
 }
 
 /** A server of anything: ready is all it can be. */
-function httpServer({ port, path, expectStatus }: Extract<WorkloadCheck, { readonly kind: 'http' }>): ModelServer {
+function httpServer(
+  { port, path, expectStatus }: Extract<WorkloadCheck, { readonly kind: 'http' }>,
+  { host }: AskOptions,
+): ModelServer {
   return {
     async ready(signal) {
-      const answer = await askLoopback({ port, path, signal });
+      const answer = await askServer({ host, port, path, signal });
       answer.destroy();
       if (answer.statusCode === expectStatus) return { kind: 'good', value: null };
       return { kind: 'not-yet', why: `${path} answers ${answer.statusCode}, not ${expectStatus}` };

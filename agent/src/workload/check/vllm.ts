@@ -1,11 +1,10 @@
 import { readServerSentEvents } from '@dumont/shared/api/server-sent-events.ts';
 import type { WorkloadCheck } from '@dumont/shared/model/workload-check.ts';
-import type { Clock } from '@dumont/shared/util/clock.ts';
 import { toDumontError } from '@dumont/shared/util/errors.ts';
 import { tryParseJson } from '@dumont/shared/util/try-json.ts';
 import { z } from 'zod';
-import { askLoopback, readText } from './loopback.ts';
-import { excerpt, MAX_TOKENS, type Answer, type Generated, type ModelServer } from './model-server.ts';
+import { askServer, readText } from './ask-server.ts';
+import { excerpt, MAX_TOKENS, type Answer, type AskOptions, type Generated, type ModelServer } from './model-server.ts';
 
 const modelsSchema = z.object({ data: z.array(z.object({ id: z.string() })).max(10_000) });
 
@@ -21,20 +20,14 @@ const errorSchema = z.union([
   z.object({ object: z.literal('error'), message: z.string() }).transform(({ message }) => message),
 ]);
 
-export interface VllmOptions {
-  readonly clock: Clock;
-  /** Of a server that was started with one. */
-  readonly apiKey: string | undefined;
-}
-
 /** Speaks OpenAI's completions API as vLLM serves it. It listens once its model is loaded, and refuses connections before. */
 export function vllmServer(
   { port, model, prompt }: Extract<WorkloadCheck, { readonly kind: 'vllm' }>,
-  { clock, apiKey }: VllmOptions,
+  { host, clock, apiKey }: AskOptions,
 ): ModelServer {
   return {
     async ready(signal) {
-      const answer = await askLoopback({ port, path: '/v1/models', bearer: apiKey, signal });
+      const answer = await askServer({ host, port, path: '/v1/models', bearer: apiKey, signal });
       const text = await readText(answer);
       const status = answer.statusCode ?? 0;
       if (status === 401 || status === 403)
@@ -56,7 +49,7 @@ export function vllmServer(
         stream: true,
         stream_options: { include_usage: true },
       };
-      const answer = await askLoopback({ port, path: '/v1/completions', body, bearer: apiKey, signal });
+      const answer = await askServer({ host, port, path: '/v1/completions', body, bearer: apiKey, signal });
       const status = answer.statusCode ?? 0;
       if (status !== 200) {
         const why = `/v1/completions answers ${status}: ${errorOf(await readText(answer))}`;

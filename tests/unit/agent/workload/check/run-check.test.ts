@@ -12,7 +12,7 @@ import { eventually } from '../../../../world/eventually.ts';
 const never = new AbortController().signal;
 const check = (input: object) => workloadCheckSchema.parse({ timeoutMs: 10_000, ...input });
 const run = (wanted: WorkloadCheck, options: Partial<CheckOptions> = {}) =>
-  runCheck(wanted, { clock: systemClock, hopeless: () => null, signal: never, ...options });
+  runCheck(wanted, { host: '127.0.0.1', clock: systemClock, hopeless: () => null, signal: never, ...options });
 
 /** A port on which nothing listens. */
 async function freePort(): Promise<number> {

@@ -2,7 +2,9 @@ import { request, type IncomingMessage } from 'node:http';
 import { toDumontError } from '@dumont/shared/util/errors.ts';
 
 /** What a server on this machine is asked. */
-export interface LoopbackRequest {
+export interface ServerRequest {
+  /** An address of this machine. */
+  readonly host: string;
   readonly port: number;
   readonly path: string;
   /** Sent as JSON by POST; GET without one. */
@@ -15,12 +17,12 @@ export interface LoopbackRequest {
 const MAX_TEXT_BYTES = 1_048_576;
 
 /**
- * Asks a server on the loopback address, over a connection of its own. Nothing but the signal limits how long the answer
+ * Asks a server on this machine, over a connection of its own. Nothing but the signal limits how long the answer
  * may take: a server that loads a model first says nothing for minutes.
  * @returns once the head of the answer is there; its body must be read or destroyed
  * @throws {DumontError} UNAVAILABLE when nothing listens, the connection breaks or the signal aborts
  */
-export function askLoopback({ port, path, body, bearer, signal }: LoopbackRequest): Promise<IncomingMessage> {
+export function askServer({ host, port, path, body, bearer, signal }: ServerRequest): Promise<IncomingMessage> {
   const payload = body === undefined ? undefined : JSON.stringify(body);
   const headers = {
     Accept: '*/*',
@@ -32,7 +34,7 @@ export function askLoopback({ port, path, body, bearer, signal }: LoopbackReques
   };
   const method = payload === undefined ? 'GET' : 'POST';
   return new Promise((resolve, reject) => {
-    const outgoing = request({ host: '127.0.0.1', port, path, method, headers, agent: false, signal });
+    const outgoing = request({ host, port, path, method, headers, agent: false, signal });
     outgoing.once('response', resolve);
     outgoing.once('error', (error) => reject(toDumontError(error, 'UNAVAILABLE', `port ${port}`)));
     outgoing.end(payload);
