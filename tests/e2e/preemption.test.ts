@@ -42,8 +42,13 @@ test('a machine that Google takes back says so at once, saves what is unsaved an
   await using agent = new AgentProcess(server, host);
   await server.run({ name: 'start-workload', stableMs: 50 });
   const pid = await agent.workloadPid();
-  await server.run({ name: 'snapshot' });
   await agent.logged('preemption-watched');
+  // At its start the agent calls everything unsaved, until it has looked at all of the folder.
+  await eventually('all is safe', async () => {
+    await server.run({ name: 'snapshot' });
+    await server.waitFor('heartbeat', server.of('heartbeat').length + 3);
+    return server.of('heartbeat').at(-1)?.unsavedMs === 0;
+  });
   await writeFile(join(host.workspaceDir, 'result'), 'not saved yet');
   await eventually('the change is seen', () => (server.of('heartbeat').at(-1)?.unsavedMs ?? 0) > 0);
   metadata.preempt();
