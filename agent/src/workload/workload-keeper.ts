@@ -6,7 +6,7 @@ import { hookTimeoutMs, type Workload as WorkloadSpec } from '@dumont/shared/mod
 import type { ActionResult } from '@dumont/shared/protocol/command.ts';
 import type { WorkloadState } from '@dumont/shared/protocol/heartbeat.ts';
 import type { Assignment } from '@dumont/shared/protocol/hello.ts';
-import type { Notice, SoftErrorSource } from '@dumont/shared/protocol/notice.ts';
+import type { Notice } from '@dumont/shared/protocol/notice.ts';
 import { runCheck } from './check/run-check.ts';
 import { settleCheckpoints } from './checkpoints/settle-checkpoints.ts';
 import { type HookName, runHook } from './hook.ts';
@@ -15,13 +15,6 @@ import { Workload, type WorkloadOptions } from './workload.ts';
 
 const NEVER = new AbortController().signal;
 const LOOPBACK = '127.0.0.1';
-
-/** Hooks whose failure stops nothing. */
-const SOFT_HOOKS = {
-  preSnapshot: 'pre-snapshot',
-  postSnapshot: 'post-snapshot',
-  preStop: 'pre-stop',
-} as const satisfies Partial<Record<HookName, SoftErrorSource>>;
 
 export interface WorkloadKeeperOptions extends Omit<WorkloadOptions, 'beforeStart'> {
   /** Says something to the control plane. Must not throw. */
@@ -102,17 +95,16 @@ export class WorkloadKeeper implements AsyncDisposable {
 
   /**
    * Ends it in good order: the pre-stop hook first.
-   * @param hookWithinMs less than the policy gives the hook, where time is short
    * @throws {DumontError} IO when processes survive SIGKILL
    */
-  async leave(graceMs: number, signal: AbortSignal, hookWithinMs = Infinity): Promise<void> {
-    await this.prepareToStop(signal, hookWithinMs);
+  async leave(graceMs: number, signal: AbortSignal): Promise<void> {
+    await this.prepareToStop(signal, Infinity);
     await this.#workload.stop(graceMs);
   }
 
   /** Runs the pre-stop hook if the command runs. Never rejects. */
   async prepareToStop(signal: AbortSignal, withinMs: number): Promise<void> {
-    if (this.#isUp()) await this.#softHook('preStop', signal, withinMs);
+    if (this.#isUp()) await this.#softErrors.attempt('pre-stop', () => this.#hook('preStop', signal, withinMs));
   }
 
   /**
@@ -139,8 +131,10 @@ export class WorkloadKeeper implements AsyncDisposable {
     const spec = this.#assignment?.workload;
     const isHooked = spec?.preSnapshot !== undefined || spec?.postSnapshot !== undefined;
     if (!isHooked || !this.#isUp()) return capture();
-    await this.#softErrors.attempt('pre-snapshot', () => writeFile(this.#atRestPath, ''));
-    await this.#softHook('preSnapshot', signal);
+    await this.#softErrors.attempt('pre-snapshot', async () => {
+      await writeFile(this.#atRestPath, '');
+      await this.#hook('preSnapshot', signal);
+    });
     try {
       return await capture();
     } finally {
@@ -155,22 +149,23 @@ export class WorkloadKeeper implements AsyncDisposable {
 
   async #wake(): Promise<void> {
     // Also when everything is being stopped: nobody else would wake it.
-    await this.#softHook('postSnapshot', NEVER);
-    await this.#softErrors.attempt('post-snapshot', () => rm(this.#atRestPath, { force: true }));
+    await this.#softErrors.attempt('post-snapshot', async () => {
+      await rm(this.#atRestPath, { force: true });
+      await this.#hook('postSnapshot', NEVER);
+    });
   }
 
   #isUp(): boolean {
     return this.#workload.state === 'running';
   }
 
-  async #softHook(name: keyof typeof SOFT_HOOKS, signal: AbortSignal, withinMs = Infinity): Promise<void> {
-    const spec = this.#assignment?.workload;
+  /** Runs one of the hooks whose failure stops nothing, where the policy has it. @throws {DumontError} as {@link runHook} */
+  async #hook(name: Exclude<HookName, 'postRestore'>, signal: AbortSignal, withinMs = Infinity): Promise<void> {
+    const spec = this.#assignment?.workload ?? null;
     const command = spec?.[name];
-    if (spec === undefined || spec === null || command === undefined) return;
+    if (spec === null || command === undefined) return;
     const timeoutMs = Math.min(hookTimeoutMs(spec), withinMs);
-    await this.#softErrors.attempt(SOFT_HOOKS[name], () =>
-      runHook({ ...this.#hookOptions(name), command, timeoutMs, signal }),
-    );
+    await runHook({ ...this.#hookOptions(name), command, timeoutMs, signal });
   }
 
   #hookOptions(name: HookName) {
