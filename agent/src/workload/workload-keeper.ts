@@ -150,8 +150,11 @@ export class WorkloadKeeper implements AsyncDisposable {
   async #wake(): Promise<void> {
     // Also when everything is being stopped: nobody else would wake it.
     await this.#softErrors.attempt('post-snapshot', async () => {
-      await rm(this.#atRestPath, { force: true });
-      await this.#hook('postSnapshot', NEVER);
+      try {
+        await this.#hook('postSnapshot', NEVER);
+      } finally {
+        await rm(this.#atRestPath, { force: true });
+      }
     });
   }
 
