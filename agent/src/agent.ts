@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import type { Logger } from '@dumont/shared/node/logger.ts';
 import type { Command } from '@dumont/shared/protocol/command.ts';
 import type { Assignment, Hello } from '@dumont/shared/protocol/hello.ts';
+import type { LeaveSource } from '@dumont/shared/protocol/notice.ts';
 import type { Upstream } from '@dumont/shared/protocol/messages.ts';
 import { PROTOCOL_VERSION } from '@dumont/shared/protocol/version.ts';
 import { assertNever, must } from '@dumont/shared/util/assert.ts';
@@ -14,6 +15,7 @@ import type { AgentConfig } from './config.ts';
 import type { CredentialFile, Identity } from './identity/credential-file.ts';
 import { CredentialRotator } from './identity/credential-rotator.ts';
 import { GpuSampler } from './host/gpu-sampler.ts';
+import { PreemptionWatch } from './host/preemption-watch.ts';
 import { SampleLoop } from './host/sample-loop.ts';
 import { CommandDesk } from './lease/command-desk.ts';
 import type { Duty } from './lease/duty.ts';
@@ -35,8 +37,11 @@ import { AGENT_VERSION } from './version.ts';
 const PULSE_MS = LISTEN_EVERY_MS;
 /** A verdict takes one round trip and one transaction; a restart need not wait for more than a slow one. */
 const SETTLE_MS = 2_000;
-/** Preemption notices leave 30 s (Google) down to a few; the last snapshot must fit with room to close. */
+/** Whoever sends SIGTERM sends SIGKILL after 10 s, as a rule; the last snapshot must fit with room to close. */
 const LAST_WORDS_MS = 8_000;
+/** Google leaves 30 s; the report of what is safe, and what is written meanwhile, need some of them. */
+const PREEMPTION_MS = 30_000;
+const PREEMPTION_FLUSH_MS = 24_000;
 
 export interface AgentParts {
   readonly config: AgentConfig;
@@ -99,6 +104,15 @@ export async function runAgent(parts: AgentParts, signals: AgentSignals): Promis
     log,
     send: (sample) => link.send(sample),
   });
+  const { metadataHost } = config;
+  await using preemption = new PreemptionWatch({
+    metadataHost,
+    clock,
+    random,
+    log,
+    onPreempted: () => void sayGoodbye({ duty, link }, { source: 'gcp', withinMs: PREEMPTION_MS }, PREEMPTION_FLUSH_MS),
+  });
+  preemption.start();
   const cancelPulse = clock.every(PULSE_MS, () => {
     const gpuUtilPct = gpus.utilPct();
     const behind = duty.standbyBehind();
@@ -208,9 +222,20 @@ class AgentListener implements LinkListener {
 /** On our own account: save, close in good order so that nobody takes it for a loss, stop. */
 async function takeLeave(duty: Duty, link: ControlLink, log: Logger): Promise<void> {
   log.info({ event: 'stopping' }, 'the agent was asked to stop');
-  await duty.lastWords(LAST_WORDS_MS);
+  await sayGoodbye({ duty, link }, { source: 'sigterm', withinMs: LAST_WORDS_MS }, LAST_WORDS_MS);
   await link[Symbol.asyncDispose]();
   await duty.stopWorkload();
+}
+
+/** Says that the machine goes, saves what can be saved, and says what is safe. Never rejects; the workload runs on. */
+async function sayGoodbye(
+  { duty, link }: { readonly duty: Duty; readonly link: ControlLink },
+  leave: { readonly source: LeaveSource; readonly withinMs: number },
+  flushMs: number,
+): Promise<void> {
+  link.send({ kind: 'notice', notice: { type: 'leaving', ...leave } });
+  const words = await duty.lastWords(flushMs);
+  if (words !== null) link.send({ kind: 'notice', notice: { type: 'last-words', words } });
 }
 
 /** For the next process of this agent: the control plane hears that it comes, the workload notices nothing. */

@@ -3,6 +3,7 @@ import { LOG_LEVELS, type LogLevel } from '@dumont/shared/node/logger.ts';
 import { credentialSchema } from '@dumont/shared/protocol/primitives.ts';
 import { AGENT_SOCKET_PATH } from '@dumont/shared/protocol/version.ts';
 import { z } from 'zod';
+import { GCE_METADATA_ADDRESS } from './host/preemption-watch.ts';
 import { withoutOwnTunables } from './host/own-tunables.ts';
 import { withoutSecretVariables } from './host/secret-variables.ts';
 
@@ -43,6 +44,13 @@ export const agentEnvironmentSchema = z.object({
     .max(1_024)
     .optional()
     .describe('Password that encrypts snapshots before they leave this host; absent: they are stored in clear.'),
+  GCE_METADATA_HOST: z
+    .string()
+    .min(1)
+    .max(255)
+    .regex(/^[A-Za-z0-9.:[\]-]+$/, 'must be a host, or a host and a port')
+    .default(GCE_METADATA_ADDRESS)
+    .describe("Google's metadata server, which tells when a spot machine is taken back; elsewhere nothing answers."),
   DUMONT_LOG_LEVEL: z
     .enum(LOG_LEVELS)
     .default('info')
@@ -61,6 +69,8 @@ export interface AgentConfig {
   readonly fileStoreMount: string | null;
   /** Where a standby listens; null: where its assignment says. */
   readonly machineHost: string | null;
+  /** Host, or host:port, of Google's metadata server. */
+  readonly metadataHost: string;
   readonly logLevel: LogLevel;
   /** What the user's command sees: the agent's own environment without its secrets and its supervisor's tunables. */
   readonly workloadEnvironment: Readonly<Record<string, string>>;
@@ -80,6 +90,7 @@ export function readAgentConfig(environment: Readonly<Record<string, string | un
     nvidiaSmi: env.DUMONT_NVIDIA_SMI,
     fileStoreMount: env.DUMONT_FILE_STORE_MOUNT ?? null,
     machineHost: env.DUMONT_MACHINE_HOST ?? null,
+    metadataHost: env.GCE_METADATA_HOST,
     logLevel: env.DUMONT_LOG_LEVEL,
     workloadEnvironment: withoutOwnTunables(withoutSecretVariables(environment)),
     secrets: { enrolToken: env.DUMONT_ENROL_TOKEN ?? null, snapshotPassword: env.SNAPSHOT_PASSWORD ?? null },

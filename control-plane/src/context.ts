@@ -37,6 +37,7 @@ import { provisionKind } from './operations/provision.ts';
 import { releaseKind } from './operations/release.ts';
 import { StandbyKeeper } from './operations/standby-keeper.ts';
 import { standbyKind } from './operations/standby.ts';
+import { NoticeDesk } from './operations/notice-desk.ts';
 import { OperationRunner } from './operations/runner.ts';
 import { startProvision, startRelease, triggerFailover } from './operations/start.ts';
 import { takeSnapshot } from './operations/take-snapshot.ts';
@@ -263,6 +264,7 @@ function buildOperations(ground: Ground, live: LiveSide, stack: AsyncDisposableS
   const runner = stack.use(new OperationRunner({ db, clock, random, log, owner, kinds, onProgress: onChange }));
   const guardian = stack.use(new Guardian(parts, runner));
   live.verdicts.to(guardian.onVerdict);
+  live.fleet.noticesTo(stack.use(new NoticeDesk(parts, runner)).onNotice);
   const keeper = stack.use(
     new StandbyKeeper(parts, { runner, sync: ground.settings.standbySync, onRelease: () => sweeper.nudge() }),
   );

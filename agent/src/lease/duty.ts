@@ -1,6 +1,7 @@
 import type { WorkloadState } from '@dumont/shared/protocol/heartbeat.ts';
 import type { Action, ActionResult } from '@dumont/shared/protocol/command.ts';
 import type { Assignment } from '@dumont/shared/protocol/hello.ts';
+import type { LastWords } from '@dumont/shared/protocol/notice.ts';
 import type { WorkOptions } from './engine.ts';
 import type { PeerWord } from './peer-ear.ts';
 
@@ -23,8 +24,12 @@ export interface Duty extends AsyncDisposable {
   /** A standby's word on its primary; absent for duties without one, null while it cannot know. */
   peerWord?(): PeerWord | null;
   readonly workloadState: WorkloadState;
-  /** The machine is about to go: saves what can be saved within the time. Never throws. */
-  lastWords(withinMs: number): Promise<void>;
+  /**
+   * The machine is about to go: has the workload save what it holds in memory, and saves what can be saved within the
+   * time. The workload runs on. Never throws.
+   * @returns what is safe; null when this duty publishes nothing
+   */
+  lastWords(withinMs: number): Promise<LastWords | null>;
   /** Ends the user's command, whichever agent process started it. */
   stopWorkload(): Promise<void>;
   /** Another agent process is about to take over: waits until no snapshot lacks just its verdict. Never throws. */

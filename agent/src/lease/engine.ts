@@ -38,6 +38,8 @@ export interface WorkspaceEngine extends AsyncDisposable {
       readonly epoch: number;
       readonly parent: SnapshotRef | null;
       readonly changed: DirtyMark['paths'];
+      /** Take in these files alone and leave the rest as the parent has it. */
+      readonly only?: ReadonlySet<string> | undefined;
     },
   ): Promise<CreateOutcome>;
   /** Makes the workspace folder equal to the snapshot; idempotent, resumable. */

@@ -1,9 +1,9 @@
 import { mkdir } from 'node:fs/promises';
-import type { Workload as WorkloadSpec } from '@dumont/shared/model/policy.ts';
 import type { Logger } from '@dumont/shared/node/logger.ts';
 import type { ActionResult } from '@dumont/shared/protocol/command.ts';
 import type { WorkloadState } from '@dumont/shared/protocol/heartbeat.ts';
 import type { Assignment } from '@dumont/shared/protocol/hello.ts';
+import type { LastWords } from '@dumont/shared/protocol/notice.ts';
 import type { SnapshotRef } from '@dumont/shared/protocol/snapshot-record.ts';
 import { assertNever } from '@dumont/shared/util/assert.ts';
 import { Bell } from '@dumont/shared/util/bell.ts';
@@ -12,12 +12,12 @@ import { DumontError, toDumontError } from '@dumont/shared/util/errors.ts';
 import type { Random } from '@dumont/shared/util/random.ts';
 import type { ControlLink } from '../link/control-link.ts';
 import type { SyncState } from '../sync/sync-state.ts';
-import { runHook } from '../workload/hook.ts';
-import { Workload } from '../workload/workload.ts';
+import { WorkloadKeeper } from '../workload/workload-keeper.ts';
 import { WorkspaceWatcher } from '../workspace/watch.ts';
 import type { Duty, DutyAction } from './duty.ts';
 import { EngineHolder } from './engine-holder.ts';
 import type { OpenEngine, WorkOptions, WorkspaceEngine } from './engine.ts';
+import { flushWithin } from './last-flush.ts';
 import { Publisher } from './publisher.ts';
 import { StandbyLink } from './standby-link.ts';
 import { unsavedSince, type StateFile } from './state-file.ts';
@@ -26,6 +26,8 @@ import { unsavedSince, type StateFile } from './state-file.ts';
 const FENCE_GRACE_MS = 2_000;
 /** On the way out the machine still gives us a little time. */
 const EXIT_GRACE_MS = 5_000;
+/** Of the time left, for the workload to save what it holds in memory: it has to be uploaded after that. */
+const LAST_HOOK_SHARE = 1 / 3;
 /** A store that is not mounted yet or a full disk may be well again soon. */
 const RETRY_MS = 2_000;
 /** A restore waits this long for a grant: less than it takes to rent another machine. */
@@ -37,7 +39,7 @@ export interface GpuDutyOptions {
   readonly workloadEnvironment: Readonly<Record<string, string>>;
   readonly stateFile: StateFile;
   readonly openEngine: OpenEngine;
-  readonly link: Pick<ControlLink, 'commitSnapshot' | 'state'>;
+  readonly link: Pick<ControlLink, 'commitSnapshot' | 'state' | 'send'>;
   readonly clock: Clock;
   readonly random: Random;
   readonly log: Logger;
@@ -50,7 +52,7 @@ export interface GpuDutyOptions {
  */
 export class GpuDuty implements Duty {
   readonly #options: GpuDutyOptions;
-  readonly #workload: Workload;
+  readonly #workload: WorkloadKeeper;
   #assignment: Assignment | null = null;
   /** Assignments take effect one after another. */
   #settling: Promise<void> = Promise.resolve();
@@ -66,6 +68,8 @@ export class GpuDuty implements Duty {
   /** Monotonic time from which on an earlier agent process may have left changes unsaved; null when none did. */
   #inheritedSinceMs: number | null;
   #isRestoring = false;
+  /** Saving what can be saved before the machine goes. */
+  #leaving: Promise<unknown> = Promise.resolve();
   #cancelRetry = () => {};
 
   constructor(options: GpuDutyOptions) {
@@ -73,9 +77,10 @@ export class GpuDuty implements Duty {
     this.#engines = new EngineHolder(options.openEngine);
     this.#standby = new StandbyLink(options);
     this.#inheritedSinceMs = unsavedSince(options.stateFile.state, options.clock);
-    this.#workload = new Workload({
+    this.#workload = new WorkloadKeeper({
       ...options,
       environment: options.workloadEnvironment,
+      tell: (notice) => options.link.send({ kind: 'notice', notice }),
       onState: (state) => this.#onWorkloadState(state),
     });
   }
@@ -86,6 +91,7 @@ export class GpuDuty implements Duty {
 
   assign(assignment: Assignment): void {
     this.#assignment = assignment;
+    this.#workload.follow(assignment);
     this.#granted.ring();
     this.#engines.renew(assignment);
     // Publishing under an epoch that is over must not wait for its turn.
@@ -120,16 +126,16 @@ export class GpuDuty implements Duty {
     await this.#settling;
     switch (action.name) {
       case 'snapshot':
+        // It saves the same, in the order that matters when time is short.
+        await this.#leaving;
         return { name: 'snapshot', record: await this.#activePublisher().publishNow(options.onProgress) };
       case 'restore':
         return this.#restore(action.snapshot, options);
-      case 'start-workload': {
-        await this.#startWorkload(action.stableMs, options.signal);
-        return { name: 'start-workload', state: this.#workload.state, pid: this.#workload.pid };
-      }
+      case 'start-workload':
+        return this.#startWorkload(action, options.signal);
       case 'stop-workload': {
         await this.#options.stateFile.update({ workloadWanted: false });
-        await this.#workload.stop(action.graceMs);
+        await this.#workload.leave(action.graceMs, options.signal);
         return { name: 'stop-workload', state: this.#workload.state };
       }
       default:
@@ -146,22 +152,10 @@ export class GpuDuty implements Duty {
     return this.#standby.state;
   }
 
-  async lastWords(withinMs: number): Promise<void> {
-    const publisher = this.#publisher;
-    if (publisher === null || publisher.isStopped) return;
-    const { clock, log } = this.#options;
-    const cancel = clock.after(withinMs, () => {
-      void publisher.stop(new DumontError('TIMEOUT', `the last snapshot did not finish within ${withinMs} ms`));
-    });
-    try {
-      // Also when nothing seems dirty: the watcher is a few milliseconds behind the writes.
-      const record = await publisher.publishNow();
-      log.info({ event: 'last-snapshot', snapshotId: record?.snapshotId ?? null }, 'everything is safe');
-    } catch (error) {
-      log.error({ event: 'last-snapshot-failed', err: error, unsavedMs: this.unsavedMs() }, 'changes are not safe');
-    } finally {
-      cancel();
-    }
+  lastWords(withinMs: number): Promise<LastWords | null> {
+    const words = this.#lastWords(withinMs);
+    this.#leaving = words;
+    return words;
   }
 
   async stopWorkload(): Promise<void> {
@@ -188,6 +182,19 @@ export class GpuDuty implements Duty {
     await this.#endPublishing(new DumontError('ABORTED', 'the agent stops'));
     await this.#engines[Symbol.asyncDispose]();
     await this.#workload[Symbol.asyncDispose]();
+  }
+
+  async #lastWords(withinMs: number): Promise<LastWords | null> {
+    const publisher = this.#publisher;
+    if (publisher === null || publisher.isStopped) return null;
+    const { clock, log, workspaceDir: root } = this.#options;
+    const startMs = clock.monotonicMs();
+    await this.#workload.prepareToStop(AbortSignal.any([]), withinMs * LAST_HOOK_SHARE);
+    const leftMs = Math.max(0, withinMs - (clock.monotonicMs() - startMs));
+    const flushed = await flushWithin({ root, publisher, withinMs: leftMs, clock, log });
+    const words = { ...flushed, standbyBehindBytes: this.#standby.state?.pendingBytes ?? null };
+    log.info({ event: 'last-words', ...words }, 'what can be saved in time is saved');
+    return words;
   }
 
   /** Primary, and no higher epoch was heard since: then the lease is someone else's, whatever this assignment says. */
@@ -231,7 +238,7 @@ export class GpuDuty implements Duty {
     const { workspaceDir, stateFile } = this.#options;
     await mkdir(workspaceDir, { recursive: true });
     if (stateFile.state.workloadWanted && this.#workload.state === 'unstarted' && assignment.workload !== null) {
-      await this.#takeUpWorkload(assignment.workload);
+      await this.#workload.takeUp(assignment.workload);
     }
     await this.#publishAs(assignment, await this.#engineFor(assignment));
     // The watcher is there once publishing has begun.
@@ -253,8 +260,9 @@ export class GpuDuty implements Duty {
     const commit: ControlLink['commitSnapshot'] = (request, signal) => link.commitSnapshot(request, signal);
     const isOnline = () => link.state === 'online';
     const dirty = this.#watcher;
+    const workload = this.#workload;
     this.#publisher = new Publisher({
-      engine,
+      engine: { create: (request) => workload.atRest(() => engine.create(request), request.signal) },
       dirty,
       commit,
       isOnline,
@@ -282,28 +290,15 @@ export class GpuDuty implements Duty {
     return watcher;
   }
 
-  /** Goes on with the command of an earlier agent process as it is, or starts it again when nothing is left of it. */
-  async #takeUpWorkload(spec: WorkloadSpec): Promise<void> {
-    const { log } = this.#options;
-    try {
-      if (await this.#workload.adopt(spec)) {
-        const { pid, state } = this.#workload;
-        log.info({ event: 'workload-adopted', pid, state }, 'the workload of an earlier agent was taken over');
-        return;
-      }
-      await this.#workload.start(spec, { stableMs: 0, signal: AbortSignal.any([]) });
-      log.info({ event: 'workload-resumed', pid: this.#workload.pid }, 'the workload was started again');
-    } catch (error) {
-      log.error({ event: 'workload-resume-failed', err: error }, 'the workload could not be started again');
-    }
-  }
-
-  async #startWorkload(stableMs: number, signal: AbortSignal): Promise<void> {
+  async #startWorkload(
+    { stableMs, check = false }: Extract<DutyAction, { readonly name: 'start-workload' }>,
+    signal: AbortSignal,
+  ): Promise<ActionResult> {
     const spec = this.#assignment?.workload ?? null;
     if (!this.#isPrimary()) throw this.#notPrimary('start the workload');
     if (spec === null) throw new DumontError('NOT_FOUND', 'this workspace has no workload');
     await this.#options.stateFile.update({ workloadWanted: true });
-    await this.#workload.start(spec, { stableMs, signal });
+    return this.#workload.start(spec, { stableMs, check, signal });
   }
 
   async #restore(
@@ -317,18 +312,14 @@ export class GpuDuty implements Duty {
     if (this.#isRestoring) throw new DumontError('CONFLICT', 'another restore runs');
     this.#isRestoring = true;
     try {
-      const { workspaceDir, clock, workloadEnvironment } = this.#options;
+      const { workspaceDir, clock } = this.#options;
       await mkdir(workspaceDir, { recursive: true });
       const engine = await this.#engineFor(assignment);
       const restored = await engine.restore({ ...options, snapshot });
-      const command = assignment.workload?.postRestore;
       const startMs = clock.monotonicMs();
-      if (command !== undefined) {
-        const { logPath } = this.#workload;
-        const environment = workloadEnvironment;
-        await runHook({ command, workspaceDir, environment, logPath, clock, signal: options.signal });
-      }
-      return { name: 'restore', restore: { ...restored, hookMs: clock.monotonicMs() - startMs } };
+      const checkpoints = await this.#workload.afterRestore(assignment.workload, options.signal);
+      const hookMs = clock.monotonicMs() - startMs;
+      return { name: 'restore', restore: { ...restored, hookMs, ...(checkpoints !== null && { checkpoints }) } };
     } finally {
       this.#isRestoring = false;
     }

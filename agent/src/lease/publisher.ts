@@ -24,7 +24,7 @@ interface DirtySource {
 }
 
 export interface PublisherOptions {
-  readonly engine: WorkspaceEngine;
+  readonly engine: Pick<WorkspaceEngine, 'create'>;
   readonly dirty: DirtySource;
   readonly commit: (
     commit: Pick<SnapshotCommit, 'epoch' | 'snapshot'>,
@@ -44,6 +44,12 @@ export interface PublisherOptions {
   readonly log: Logger;
 }
 
+/** A snapshot of some files alone. */
+interface Part {
+  readonly only?: ReadonlySet<string> | undefined;
+  readonly signal: AbortSignal;
+}
+
 interface Published {
   readonly record: SnapshotRecord | null;
   readonly tornPaths: readonly string[];
@@ -56,6 +62,8 @@ interface Published {
 export class Publisher {
   readonly #options: PublisherOptions;
   readonly #stopping = new AbortController();
+  /** Of the snapshot that runs. */
+  #run = new AbortController();
   #head: SnapshotRef | null;
   #intervalMs: number;
   #running: Promise<SnapshotRecord | null> | null = null;
@@ -108,6 +116,36 @@ export class Publisher {
     return this.#next;
   }
 
+  /**
+   * Publishes these files alone, at once: what runs is ended. What else is unsaved stays so.
+   * @returns the committed record, null when none of them differs from the head
+   * @throws as {@link publishNow}; what the signal was aborted with
+   */
+  async publishOnly(only: ReadonlySet<string>, signal: AbortSignal): Promise<SnapshotRecord | null> {
+    while (this.#running !== null || this.#next !== null) await this.yield(0);
+    return this.#start(() => {}, { only, signal });
+  }
+
+  /** Lets what runs go on for so long, then ends it. Resolves when nothing runs; what it took is unsaved again. */
+  async yield(afterMs: number): Promise<void> {
+    const reason = new DumontError('ABORTED', 'it would not be done before the machine goes');
+    const cancel = this.#options.clock.after(afterMs, () => this.#run.abort(reason));
+    try {
+      await this.#running?.catch(() => null);
+    } finally {
+      cancel();
+    }
+  }
+
+  /** Paths that are not in a committed snapshot, as far as they are known one by one. */
+  unsavedPaths(): DirtyMark['paths'] {
+    const { dirty } = this.#options;
+    const mark = dirty.take();
+    if (mark === null) return new Set();
+    dirty.restore(mark);
+    return mark.paths === 'everything' ? mark.paths : new Set(mark.paths);
+  }
+
   /** Monotonic time of the oldest change that is not in a committed snapshot, null when everything is safe. */
   get unsavedSinceMs(): number | null {
     const times = [this.#options.dirty.sinceMonotonicMs, this.#takenSinceMs, this.#unseenSinceMs];
@@ -146,8 +184,10 @@ export class Publisher {
     }
   }
 
-  #start(onProgress: WorkOptions['onProgress']): Promise<SnapshotRecord | null> {
-    const running = this.#publish({ onProgress, signal: this.#stopping.signal });
+  #start(onProgress: WorkOptions['onProgress'], part?: Part): Promise<SnapshotRecord | null> {
+    this.#run = new AbortController();
+    const signals = [this.#stopping.signal, this.#run.signal, ...(part === undefined ? [] : [part.signal])];
+    const running = this.#publish({ onProgress, signal: AbortSignal.any(signals) }, part?.only);
     this.#running = running;
     const over = () => {
       this.#running = null;
@@ -167,7 +207,7 @@ export class Publisher {
     return running;
   }
 
-  async #publish(options: WorkOptions): Promise<SnapshotRecord | null> {
+  async #publish(options: WorkOptions, only?: ReadonlySet<string>): Promise<SnapshotRecord | null> {
     const { dirty, clock } = this.#options;
     this.#lastStartMs = clock.monotonicMs();
     const startWallMs = clock.nowMs();
@@ -175,8 +215,11 @@ export class Publisher {
     this.#takenSinceMs = mark?.sinceMonotonicMs ?? null;
     try {
       // Asked for although nothing is known to have changed: there may be what the watcher cannot see.
-      const { record, tornPaths } = await this.#createAndCommit(options, mark?.paths ?? 'everything');
-      if (tornPaths.length > 0) {
+      const changed = mark?.paths ?? 'everything';
+      const { record, tornPaths } = await this.#createAndCommit({ ...options, only }, changed);
+      if (only !== undefined) {
+        if (mark !== null) dirty.restore({ ...mark, paths: without(mark.paths, only, tornPaths) });
+      } else if (tornPaths.length > 0) {
         const sinceMonotonicMs = mark?.sinceMonotonicMs ?? this.#lastStartMs;
         dirty.restore({ sinceMonotonicMs, paths: new Set(tornPaths) });
       } else {
@@ -191,7 +234,7 @@ export class Publisher {
     }
   }
 
-  async #createAndCommit(options: WorkOptions, changed: DirtyMark['paths']): Promise<Published> {
+  async #createAndCommit(options: WorkOptions & Pick<Part, 'only'>, changed: DirtyMark['paths']): Promise<Published> {
     const { engine, epoch, commit, log } = this.#options;
     for (let staleParents = 0; staleParents < MAX_STALE_PARENTS; staleParents += 1) {
       options.signal.throwIfAborted();
@@ -226,4 +269,14 @@ export class Publisher {
       retryable: true,
     });
   }
+}
+
+/** What is left of dirty paths once some were published, but for those of them that changed meanwhile. Pure. */
+function without(
+  paths: DirtyMark['paths'],
+  published: ReadonlySet<string>,
+  tornPaths: readonly string[],
+): DirtyMark['paths'] {
+  if (paths === 'everything') return paths;
+  return new Set([...[...paths].filter((path) => !published.has(path)), ...tornPaths]);
 }

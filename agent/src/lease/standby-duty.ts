@@ -128,7 +128,9 @@ export class StandbyDuty implements Duty {
     return this.#ear.listen({ epoch: this.#receiverEpoch, heardAtMs }, this.#options.clock.monotonicMs());
   }
 
-  async lastWords(): Promise<void> {}
+  async lastWords(): Promise<null> {
+    return null;
+  }
 
   async stopWorkload(): Promise<void> {}
 

@@ -37,6 +37,23 @@ export async function scanChanges(options: ChangeScanOptions): Promise<ChangeSca
   return look.result();
 }
 
+/**
+ * The same for these files alone, as if nothing else had changed: of folders that are new, only what leads to them. Null
+ * when that cannot be told apart.
+ */
+export async function scanOnly(
+  options: Pick<ChangeScanOptions, 'root' | 'rules' | 'signal'> & {
+    readonly held: HeldSnapshot;
+    readonly only: ReadonlySet<string>;
+  },
+): Promise<ChangeScan | null> {
+  const { held, only } = options;
+  const scan = await scanChanges({ ...options, base: { held, skipped: [], revisit: [] }, changed: only });
+  if (scan === null) return null;
+  const isWanted = ({ path, type }: ScannedEntry) => type === 'dir' || only.has(path);
+  return { ...scan, entries: scan.entries.filter(isWanted) };
+}
+
 class ChangeLook {
   readonly #options: ChangeScanOptions;
   readonly #held: HeldSnapshot;

@@ -13,8 +13,8 @@ import { throwIfAborted } from '../storage/object-store.ts';
 import type { DirtyMark } from '../workspace/dirty-set.ts';
 import { loadIgnoreRules } from '../workspace/ignore.ts';
 import { isSamePriority, loadPriority } from '../workspace/priority.ts';
-import { scanWorkspace, type ScanResult, type SkippedPath } from '../workspace/scan.ts';
-import { scanChanges, type ChangeScan } from './changed-paths.ts';
+import { scanWorkspace, type ScanResult } from '../workspace/scan.ts';
+import { scanChanges, scanOnly, type ChangeScan } from './changed-paths.ts';
 import { ChunkBook } from './chunk-book.ts';
 import { DeltaBases } from './delta-bases.ts';
 import { isSameTime } from './draft.ts';
@@ -26,6 +26,7 @@ import { readSnapshot, writeManifest } from './manifest-store.ts';
 import type { ChunkLocation } from './pack-writer.ts';
 import type { CodingOptions } from './planes/chunk-coder.ts';
 import { countChunks, describeSegments, storeSegments } from './segment-writer.ts';
+import type { SnapshotOutcome, SnapshotStats } from './snapshot-outcome.ts';
 import type { StatCache } from './stat-cache.ts';
 import { readTree, type TreeProgress, type TreeRead } from './tree-reader.ts';
 import { WritePipeline } from './write-pipeline.ts';
@@ -72,34 +73,17 @@ export interface CreateOptions {
    * of the folder when absent. Only a help: where it may not suffice, everything is looked at.
    */
   readonly changed?: DirtyMark['paths'] | undefined;
+  /**
+   * Files to take in, for when there is no time for all that changed: everything else stays as the parent has it. Where
+   * that cannot be, as for hard links and without a parent, all of the folder is taken in.
+   */
+  readonly only?: ReadonlySet<string> | undefined;
   /** Of coding this snapshot's new chunks, when not that of the options. */
   readonly effort?: CodingOptions['effort'] | undefined;
   /** Called for every file; throttling is the caller's. */
   readonly onProgress?: ((progress: TreeProgress) => void) | undefined;
   readonly signal?: AbortSignal | undefined;
 }
-
-/** Where the time and the bytes of a snapshot went. */
-export interface SnapshotStats {
-  readonly scanMs: number;
-  /** Reading, hashing, compressing and uploading chunks, which overlap. */
-  readonly readMs: number;
-  readonly manifestMs: number;
-  readonly chunkCount: number;
-  readonly newChunkCount: number;
-}
-
-/** What is not in the snapshot as it is on disk; both empty in the good case. */
-interface SnapshotFlaws {
-  /** Files that changed too fast: the parent's version was kept, or, without one, the mixed content flagged. */
-  readonly tornPaths: readonly string[];
-  readonly skipped: readonly SkippedPath[];
-}
-
-/** `unchanged`: a snapshot would hold exactly the parent's entries. Flaws are reported even then. */
-export type SnapshotOutcome =
-  | (SnapshotFlaws & { readonly kind: 'unchanged' })
-  | (SnapshotFlaws & { readonly kind: 'created'; readonly record: SnapshotRecord; readonly stats: SnapshotStats });
 
 type Unsound = Exclude<Soundness, { kind: 'sound' }>;
 
@@ -159,6 +143,8 @@ export class Snapshotter {
     try {
       for (let attempt = 1; ; attempt += 1) {
         const result = await this.#attempt(options, { base, avoid });
+        // The rest of the folder was not looked at.
+        if (options.only !== undefined) this.#base = null;
         if (!('unsound' in result)) return result;
         const { unsound } = result;
         if (unsound.kind === 'forgotten' || attempt === MAX_ATTEMPTS) throw unsoundError(unsound);
@@ -296,12 +282,14 @@ export class Snapshotter {
 
   /** Looks at what may have changed where that is known to suffice, else at everything. */
   async #look(
-    { changed = 'everything', signal }: CreateOptions,
+    { changed = 'everything', only, signal }: CreateOptions,
     parent: LoadedSnapshot | null,
     base: HeldTree | null,
   ): Promise<ScanResult | ChangeScan> {
     const { root, clock } = this.#options;
     const rules = await loadIgnoreRules(root);
+    const few = only === undefined || parent === null ? null : await scanOnly({ root, rules, held: parent.held, only });
+    if (few !== null) return few;
     const nowMs = clock.monotonicMs();
     const trustMs = Math.max(MIN_TRUST_MS, FULL_SCAN_SHARE * this.#lastFullScan.tookMs);
     const isTrusted = base !== null && parent?.held === base.held && nowMs - this.#lastFullScan.atMs <= trustMs;

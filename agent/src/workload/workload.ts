@@ -27,6 +27,8 @@ export interface WorkloadOptions {
   readonly stateDir: string;
   /** Environment of the user's command; secrets of the agent already taken out. */
   readonly environment: Readonly<Record<string, string>>;
+  /** Called before every start, when nothing of the command runs: what its environment has besides. Must not reject. */
+  readonly beforeStart?: () => Promise<Readonly<Record<string, string>>>;
   readonly clock: Clock;
   readonly random: Random;
   readonly log: Logger;
@@ -143,7 +145,8 @@ export class Workload implements AsyncDisposable {
 
   async #spawn(spec: WorkloadSpec): Promise<Run> {
     await this.#endCurrent(LEFTOVER_GRACE_MS);
-    const { clock, environment, workspaceDir } = this.#options;
+    const { clock, workspaceDir, beforeStart } = this.#options;
+    const environment = { ...this.#options.environment, ...(await beforeStart?.()) };
     const { command } = spec;
     const { logPath } = this;
     try {

@@ -43,12 +43,18 @@ export function failoverHeadline(cli: Pick<View, 'colors'>, report: FailoverRepo
   return [served, report.rpoMs === 0 ? 'lost nothing' : lost, cost].join(' · ');
 }
 
+const TRIGGERS: Readonly<Record<FailoverReport['trigger'], readonly string[]>> = {
+  detector: ['found by the detector'],
+  operator: [],
+  preempted: ['said by the machine'],
+};
+
 function factsOf(cli: View, report: FailoverReport): readonly Fact[] {
   const { snapshot, restore } = report;
   const races = report.loserInstanceIds.length;
   const detail = (item: FailoverReport['evidence'][number]) => (item.detail === undefined ? '' : ` (${item.detail})`);
   return [
-    ['why', [report.reason, ...(report.trigger === 'detector' ? ['found by the detector'] : [])]],
+    ['why', [report.reason, ...TRIGGERS[report.trigger]]],
     ['evidence', report.evidence.map((item) => `${item.hard ? 'hard: ' : ''}${item.kind}${detail(item)}`)],
     ['from', machineParts(cli, report.from)],
     ['to', machineParts(cli, report.to)],
@@ -58,6 +64,7 @@ function factsOf(cli: View, report: FailoverReport): readonly Fact[] {
     ['standby', standbyParts(report)],
     ['restore', restore === null ? [] : restoreParts(restore)],
     ['workload', workloadParts(report)],
+    ['checkpoint', checkpointParts(restore?.checkpoints)],
     ['gateway', gatewayParts(report)],
     ['epoch', report.epoch === null ? [] : [String(report.epoch)]],
   ];
@@ -95,18 +102,35 @@ function restoreParts(restore: NonNullable<FailoverReport['restore']>): readonly
   ];
 }
 
+/** What the workload resumed from, and what it was kept from. */
+function checkpointParts(checkpoints: NonNullable<FailoverReport['restore']>['checkpoints']): readonly string[] {
+  if (checkpoints === undefined || checkpoints.completeCount + checkpoints.incompleteCount === 0) return [];
+  const { latest, incompleteCount, incomplete } = checkpoints;
+  const names = incomplete.slice(0, 3).map(({ path }) => path);
+  const more = incompleteCount > names.length ? `${names.join(', ')}, …` : names.join(', ');
+  return [
+    latest === null ? 'none is whole' : `newest whole one: ${latest}`,
+    ...(incompleteCount === 0 ? [] : [`${incompleteCount} not whole: ${more}`]),
+  ];
+}
+
 function workloadParts(report: FailoverReport): readonly string[] {
   if (report.workloadResumedAtMs === null) return [];
   const parts = [
     `running again ${formatSeconds(report.workloadResumedAtMs - report.silenceBeganAtMs)} after the last beat`,
   ];
-  const { inference } = report;
-  if (inference !== null) {
-    parts.push(
-      `${inference.model} ${inference.success ? `answered after ${formatDuration(inference.readyMs)}` : 'did not answer'}`,
-    );
-  }
+  const { check } = report;
+  if (check !== null) parts.push(...checkParts(check));
   return parts;
+}
+
+/** `llama3.2 ready after 1.2 s, first token after 40 ms, 16 tokens`, or why there was none. */
+function checkParts(check: NonNullable<FailoverReport['check']>): readonly string[] {
+  const who = check.model ?? 'HTTP';
+  if (!check.ok) return [`${who} does not answer: ${check.error ?? 'no reason given'}`];
+  const ready = check.readyMs === null ? '' : `ready after ${formatDuration(check.readyMs)}, `;
+  if (check.firstTokenMs === null) return [`${who} answered after ${formatDuration(check.readyMs ?? 0)}`];
+  return [`${who} ${ready}first token after ${formatDuration(check.firstTokenMs)}, ${check.tokens ?? 0} tokens`];
 }
 
 function standbyParts({ standby }: FailoverReport): readonly string[] {

@@ -45,10 +45,18 @@ export function narrate(event: EventView, host = 'the machine'): string | undefi
       return `${host} is silent for ${duration(data['silenceMs'])}: SUSPECT, asking for a second opinion`;
     case 'instance.lost':
       return `${host} is lost`;
+    case 'workload.soft-error':
+      return `beside the workload, ${text(data['source'])} fails: ${text(data['message'])}`;
+    case 'agent.stopping':
+      return `the agent on ${host} was told to stop`;
+    case 'instance.last-words':
+      return `${host} saved ${bytes(data['safeBytes'])} before the end, and not ${data['unsafeBytes'] === null ? 'all of it' : bytes(data['unsafeBytes'])}`;
+    case 'instance.preempted':
+      return `${host} is TAKEN BACK by its provider in ${duration(data['withinMs'])}`;
     case 'instance.alive':
       return `${host} is back: false alarm`;
     case 'failover.started':
-      return data['trigger'] === 'operator'
+      return data['trigger'] !== 'detector'
         ? 'moving the workspace to another machine'
         : `loss CONFIRMED after ${duration(data['detectMs'])}, failover begins\n(${text(data['reason'])})`;
     case 'workspace.fenced':

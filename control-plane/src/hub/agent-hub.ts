@@ -298,6 +298,9 @@ export class AgentHub implements AsyncDisposable {
       case 'sample':
         this.#listener.sample(instanceId, message);
         return;
+      case 'notice':
+        this.#listener.notice(instanceId, message.notice);
+        return;
       case 'command-ack':
       case 'command-progress':
       case 'command-result':

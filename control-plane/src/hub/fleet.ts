@@ -1,6 +1,7 @@
 import type { InstanceId } from '@dumont/shared/model/ids.ts';
 import type { Heartbeat, Sample } from '@dumont/shared/protocol/heartbeat.ts';
 import type { Hello } from '@dumont/shared/protocol/hello.ts';
+import type { Notice } from '@dumont/shared/protocol/notice.ts';
 import type { Clock } from '@dumont/shared/util/clock.ts';
 import type { HeartbeatMonitor } from '../detect/heartbeat-monitor.ts';
 import type { FleetView } from '../http/services.ts';
@@ -21,6 +22,7 @@ export class Fleet implements HubListener, FleetView {
   readonly #clock: Clock;
   #hub: AgentHub | undefined;
   #monitor: HeartbeatMonitor | undefined;
+  #onNotice: ((instanceId: InstanceId, notice: Notice) => void) | undefined;
 
   constructor(clock: Clock) {
     this.#clock = clock;
@@ -53,6 +55,15 @@ export class Fleet implements HubListener, FleetView {
 
   /** What the instance's newest beat said of its standby, connected or not; undefined when it said nothing. */
   readonly standbyLag = (instanceId: InstanceId): StandbyLag | undefined => this.#lags.get(instanceId);
+
+  /** Who acts on what agents say unasked; set before the first socket. */
+  noticesTo(receiver: (instanceId: InstanceId, notice: Notice) => void): void {
+    this.#onNotice = receiver;
+  }
+
+  notice(instanceId: InstanceId, notice: Notice): void {
+    this.#onNotice?.(instanceId, notice);
+  }
 
   /** Nobody reads the slow telemetry yet. */
   sample(_instanceId: InstanceId, _sample: Sample): void {}

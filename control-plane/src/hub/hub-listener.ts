@@ -1,6 +1,7 @@
 import type { InstanceId } from '@dumont/shared/model/ids.ts';
 import type { Heartbeat, Sample } from '@dumont/shared/protocol/heartbeat.ts';
 import type { Hello } from '@dumont/shared/protocol/hello.ts';
+import type { Notice } from '@dumont/shared/protocol/notice.ts';
 
 /**
  * Facts going up from the sockets. Calls are synchronous and must not throw or block. A session that supersedes an older
@@ -15,4 +16,5 @@ export interface HubListener {
   disconnected(instanceId: InstanceId, info: { readonly abrupt: boolean; readonly code: number }): void;
   heartbeat(instanceId: InstanceId, beat: Heartbeat, receivedMonotonicMs: number): void;
   sample(instanceId: InstanceId, sample: Sample): void;
+  notice(instanceId: InstanceId, notice: Notice): void;
 }

@@ -10,6 +10,8 @@ import { saveFromStandby } from './standby-save.ts';
 
 /** How often the fence is looked up besides the bell. */
 const FENCE_POLL_MS = 250;
+/** Several times what any provider leaves between the notice and the end: a machine that still runs was not taken back. */
+const PREEMPTION_PATIENCE_MS = 120_000;
 
 /**
  * The point of no return. Waits until the old epoch is fenced (by the detector's commit, or, for an operator, once the
@@ -33,10 +35,14 @@ export async function commitStep(parts: OperationParts, context: FailoverContext
       await parts.changed.wait({ clock: parts.clock, atMostMs: FENCE_POLL_MS, signal: context.signal });
       continue;
     }
-    // An operator's move hands over in good order; a replacement of this very failover that failed is cut off.
+    // A move that was asked for or announced hands over in good order; a replacement of this very failover that failed is cut off.
     if (primaryInstanceId === data.fromInstanceId && !data.handedOver) {
       const { workspaceId, signal } = context;
       const outcome = await handOver(parts, { workspaceId, instanceId: primaryInstanceId, signal });
+      if (outcome.kind === 'kept' && isGoing(parts, data)) {
+        await parts.changed.wait({ clock: parts.clock, atMostMs: FENCE_POLL_MS, signal });
+        continue;
+      }
       if (outcome.kind === 'kept') return { event: 'refuted', data, error: outcome.error };
       if (outcome.kind === 'fenced') continue;
       data = { ...context.data, handedOver: true, savedAtMs: outcome.savedAtMs };
@@ -44,6 +50,11 @@ export async function commitStep(parts: OperationParts, context: FailoverContext
     }
     await fence(parts, { workspaceId: workspace.id, instanceId: primaryInstanceId, operationId: context.operationId });
   }
+}
+
+/** Its provider takes it back: one that cannot save is asked again until it can, or is lost. */
+function isGoing({ clock }: OperationParts, { trigger, confirmedAtMs }: FailoverData): boolean {
+  return trigger === 'preempted' && clock.nowMs() - confirmedAtMs < PREEMPTION_PATIENCE_MS;
 }
 
 async function promote(

@@ -49,14 +49,19 @@ export async function buildFailoverReport(db: Queryable, failoverId: string, now
     phases: phasesOf(steps, data),
     totalMs: switchedAtMs === undefined || switchedAtMs === null ? null : switchedAtMs - data.silenceBeganAtMs,
     gatewayMs: await gatewayMsOf(db, operation.workspaceId, data),
-    rpoMs: state === 'averted' ? 0 : snapshot === undefined ? null : rpoOf(data, snapshot.record.startedAtMs),
+    rpoMs:
+      state === 'averted'
+        ? 0
+        : snapshot === undefined
+          ? null
+          : rpoOf(data, snapshot.record.startedAtMs, from?.lostAtMs ?? null),
     standby: data.standbySave === null ? null : standbyOf(data.standbySave),
     epoch: data.epoch,
     from: from === undefined ? null : machineOf(from),
     to: to === undefined ? null : machineOf(to),
     snapshot: snapshot === undefined ? null : snapshotOf(snapshot),
     restore: data.restore,
-    inference: null,
+    check: data.check,
     workloadResumedAtMs: data.workloadResumedAtMs,
     attempts: data.attempts + (data.replacement === null ? 0 : 1),
     loserInstanceIds: rented.filter(({ id }) => id !== to?.id).map(({ id }) => id),
@@ -80,11 +85,13 @@ async function gatewayMsOf(
 }
 
 /** Without a machine nothing was being written; one that said all was saved lost nothing, however old its snapshot. */
-function rpoOf(data: FailoverData, startedAtMs: number): number {
-  const { fromInstanceId, savedAtMs, silenceBeganAtMs, standbySave } = data;
+function rpoOf(data: FailoverData, startedAtMs: number, lostAtMs: number | null): number {
+  const { fromInstanceId, savedAtMs, silenceBeganAtMs, standbySave, trigger } = data;
   if (fromInstanceId === null) return 0;
   if (standbySave?.outcome === 'saved') return round(standbySave.behindMs);
-  return Math.max(0, silenceBeganAtMs - Math.max(startedAtMs, savedAtMs ?? 0));
+  // One that was to be left in good order went on working until it was lost.
+  const endMs = trigger === 'detector' || savedAtMs !== null ? silenceBeganAtMs : (lostAtMs ?? silenceBeganAtMs);
+  return Math.max(0, endMs - Math.max(startedAtMs, savedAtMs ?? 0));
 }
 
 function standbyOf(save: StandbySave): FailoverReport['standby'] {

@@ -21,7 +21,7 @@ import type { OperationKind, StepContext, StepResult } from './operation-kind.ts
 import type { OperationParts } from './operation-parts.ts';
 
 export const failoverDataSchema = moveDataSchema.extend({
-  trigger: z.enum(['detector', 'operator']),
+  trigger: z.enum(['detector', 'operator', 'preempted']),
   reason: z.string(),
   evidence: z
     .array(z.object({ kind: z.string(), hard: z.boolean(), atMs: z.int(), detail: z.string().optional() }))

@@ -5,6 +5,7 @@ import { workspaceOf } from './move-steps.ts';
 import { runOnMachine } from './on-machine.ts';
 import type { OperationParts } from './operation-parts.ts';
 import { restartWorkload } from './restart-workload.ts';
+import { stopTimeoutMs } from './workload-limits.ts';
 
 /** How often the detector's opinion is asked besides the bell. */
 const VERDICT_POLL_MS = 250;
@@ -48,14 +49,15 @@ async function saveAll(
   parts: OperationParts,
   target: { readonly workspaceId: WorkspaceId; readonly instanceId: InstanceId; readonly signal: AbortSignal },
 ): Promise<HandOver | null> {
-  const { instanceId, signal } = target;
+  const { workspaceId, instanceId, signal } = target;
   const { workloadGraceMs, finalSnapshotTimeoutMs } = parts.limits;
+  const { policy } = await workspaceOf(parts, workspaceId);
   try {
     await runOnMachine(
       parts,
       instanceId,
       { name: 'stop-workload', graceMs: workloadGraceMs },
-      { commandId: newId('command'), timeoutMs: workloadGraceMs * 2 + 5_000, signal },
+      { commandId: newId('command'), timeoutMs: stopTimeoutMs(parts.limits, policy.workload), signal },
     );
     await runOnMachine(
       parts,

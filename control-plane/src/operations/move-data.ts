@@ -1,6 +1,7 @@
 import { z } from 'zod';
 import type { SnapshotId } from '@dumont/shared/model/ids.ts';
 import { offerSchema } from '@dumont/shared/model/offer.ts';
+import { checkReportSchema } from '@dumont/shared/model/workload-check.ts';
 import { restoreResultSchema } from '@dumont/shared/protocol/command.ts';
 import { commandIdSchema, instanceIdSchema, snapshotIdSchema } from '@dumont/shared/protocol/primitives.ts';
 
@@ -29,7 +30,9 @@ export const moveDataSchema = z.object({
   restoreCommandId: commandIdSchema.nullable().default(null),
   startCommandId: commandIdSchema.nullable().default(null),
   workloadResumedAtMs: z.int().nullable().default(null),
-  /** Why the workload did not come up, when it did not. */
+  /** What came of the workload's check; null where it has none, and until it was made. */
+  check: checkReportSchema.nullable().default(null),
+  /** Why the workload did not come up or does not serve, when it does not. */
   workloadError: z.string().nullable().default(null),
 });
 export type MoveData = z.infer<typeof moveDataSchema>;
@@ -48,6 +51,7 @@ export function discardReplacement<Data extends MoveData>(data: Data): Data {
     restoreCommandId: null,
     startCommandId: null,
     workloadResumedAtMs: null,
+    check: null,
   };
 }
 
@@ -75,5 +79,7 @@ function addRestores(before: MoveData['restore'], latest: MoveData['restore']): 
     downloadMs: before.downloadMs + latest.downloadMs,
     decompressMs: before.decompressMs + latest.decompressMs,
     hookMs: before.hookMs + latest.hookMs,
+    // What the last one left is what the workload resumes from.
+    checkpoints: latest.checkpoints,
   };
 }

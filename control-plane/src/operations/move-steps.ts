@@ -21,6 +21,7 @@ import { discardReplacement, withRestored } from './move-data.ts';
 import { runOnMachine } from './on-machine.ts';
 import type { StepContext, StepResult } from './operation-kind.ts';
 import type { OperationParts } from './operation-parts.ts';
+import { checkedStartTimeoutMs } from './workload-limits.ts';
 
 /** Offers kept from a search: enough for every attempt, small enough to store. */
 const SHORTLIST_LENGTH = 20;
@@ -153,8 +154,8 @@ export async function restoreStep<Data extends MoveData>(
 }
 
 /**
- * Starts the workload on the new primary. A workload that does not come up is the user's to mend and would fail on any
- * machine: it is reported, and the workspace stays served.
+ * Starts the workload on the new primary and has its check made. A workload that does not come up, or does not serve, is
+ * the user's to mend and would fail on any machine: it is reported, and the workspace stays served.
  */
 export async function resumeStep<Data extends MoveData>(
   parts: OperationParts,
@@ -169,14 +170,19 @@ export async function resumeStep<Data extends MoveData>(
   await context.save(data);
   const instanceId = readyReplacement(data);
   try {
-    const { state, pid } = await runOnMachine(
+    const { state, pid, check } = await runOnMachine(
       parts,
       instanceId,
-      { name: 'start-workload', stableMs: parts.limits.workloadStableMs },
-      { commandId, timeoutMs: parts.limits.workloadStartTimeoutMs, signal: context.signal },
+      { name: 'start-workload', stableMs: parts.limits.workloadStableMs, check: true },
+      { commandId, timeoutMs: checkedStartTimeoutMs(parts.limits, policy.workload), signal: context.signal },
     );
     const workloadResumedAtMs = parts.clock.nowMs();
-    return { event: 'workloadChecked', data: { ...data, workloadResumedAtMs }, detail: { workload: state, pid } };
+    const resumed = { ...data, workloadResumedAtMs, check: check ?? null, workloadError: null };
+    const detail = { workload: state, pid, ...(check !== undefined && { check }) };
+    if (check === undefined || check.ok) return { event: 'workloadChecked', data: resumed, detail };
+    const message = `the workload runs but does not serve: ${check.error ?? 'its check failed'}`;
+    await record(parts, context, { type: 'workload.failed', instanceId, data: { message } });
+    return { event: 'workloadChecked', data: { ...resumed, workloadError: message }, detail };
   } catch (error) {
     // As with a restore, trying again takes a new command.
     if (!context.signal.aborted) await context.save({ ...data, startCommandId: null });

@@ -11,6 +11,7 @@ import { runOnMachine } from './on-machine.ts';
 import type { OperationKind, StepContext, StepResult } from './operation-kind.ts';
 import type { OperationParts } from './operation-parts.ts';
 import { restartWorkload } from './restart-workload.ts';
+import { stopTimeoutMs } from './workload-limits.ts';
 
 export const releaseDataSchema = z.object({ instanceId: instanceIdSchema, snapshotFirst: z.boolean() });
 type ReleaseData = z.infer<typeof releaseDataSchema>;
@@ -38,7 +39,7 @@ export function releaseKind(
 
 async function saveStep(parts: OperationParts, context: Context): Result {
   const { data, workspaceId, signal } = context;
-  const { primaryInstanceId } = await workspaceOf(parts, workspaceId);
+  const { primaryInstanceId, policy } = await workspaceOf(parts, workspaceId);
   if (primaryInstanceId !== data.instanceId || !data.snapshotFirst) {
     return { event: 'saved', data, detail: { snapshot: 'not wanted' } };
   }
@@ -48,7 +49,7 @@ async function saveStep(parts: OperationParts, context: Context): Result {
       parts,
       data.instanceId,
       { name: 'stop-workload', graceMs: limits.workloadGraceMs },
-      { commandId: newId('command'), timeoutMs: limits.workloadGraceMs * 2 + 5_000, signal },
+      { commandId: newId('command'), timeoutMs: stopTimeoutMs(limits, policy.workload), signal },
     );
     const { record } = await runOnMachine(
       parts,

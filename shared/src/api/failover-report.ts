@@ -1,5 +1,6 @@
 import { z } from 'zod';
 import { FAILOVER_STATES } from '../model/failover.ts';
+import { checkReportSchema } from '../model/workload-check.ts';
 import { restoreResultSchema } from '../protocol/command.ts';
 import { countSchema, wallMsSchema } from '../protocol/primitives.ts';
 
@@ -23,7 +24,7 @@ export const failoverReportSchema = z.object({
   state: z.enum(FAILOVER_STATES),
   /** Null while it runs. */
   success: z.boolean().nullable(),
-  trigger: z.enum(['detector', 'operator']),
+  trigger: z.enum(['detector', 'operator', 'preempted']),
   reason: z.string(),
   evidence: z.array(
     z.object({ kind: z.string(), hard: z.boolean(), atMs: wallMsSchema, detail: z.string().optional() }),
@@ -86,8 +87,8 @@ export const failoverReportSchema = z.object({
     })
     .nullable(),
   restore: restoreResultSchema.omit({ snapshotId: true }).extend({ snapshotId: z.string() }).nullable(),
-  /** Null when the workspace serves no model. */
-  inference: z.object({ model: z.string(), readyMs: z.number(), success: z.boolean() }).nullable(),
+  /** What came of the workload's check on the replacement; null where it has none, and until it was made. */
+  check: checkReportSchema.nullable(),
   workloadResumedAtMs: wallMsSchema.nullable(),
   attempts: z.int(),
   /** Machines rented for this failover that did not win. */

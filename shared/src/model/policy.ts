@@ -1,4 +1,6 @@
 import { z } from 'zod';
+import { checkpointPolicySchema } from './checkpoints.ts';
+import { workloadCheckSchema } from './workload-check.ts';
 
 /**
  * How long mere silence lasts, from the last sign of life, before the old primary is fenced; hard evidence fences at once.
@@ -16,18 +18,40 @@ export type DetectMode = z.infer<typeof detectModeSchema>;
 export const strategySchema = z.enum(['race', 'coldstart']);
 export type StrategyName = z.infer<typeof strategySchema>;
 
+/** Time for one hook but `postRestore`: the workload, or a move, waits for it. */
+const DEFAULT_HOOK_TIMEOUT_MS = 30_000;
+
+const shellCommandSchema = z.string().min(1).max(8_192);
+
 /** The user's command and how to keep it running. Commands run by `/bin/sh -c` in the workspace folder. */
 export const workloadSchema = z.strictObject({
-  command: z.string().min(1).max(8_192).describe('Shell command, run in the workspace folder.'),
-  postRestore: z
-    .string()
-    .min(1)
-    .max(8_192)
+  command: shellCommandSchema.describe('Shell command, run in the workspace folder.'),
+  postRestore: shellCommandSchema.optional().describe('Shell command run after a restore, before the workload.'),
+  preSnapshot: shellCommandSchema
     .optional()
-    .describe('Shell command run after a restore, before the workload.'),
+    .describe('Shell command run before a snapshot reads the folder, to bring files to rest.'),
+  postSnapshot: shellCommandSchema
+    .optional()
+    .describe('Shell command run once the folder was read, whatever came of the snapshot and of preSnapshot.'),
+  preStop: shellCommandSchema
+    .optional()
+    .describe('Shell command run before the workload is stopped for a move, to have it save what it holds in memory.'),
+  hookTimeoutMs: z
+    .int()
+    .min(100)
+    .max(600_000)
+    .optional()
+    .describe(`Time for each of the last three, ms; default: ${DEFAULT_HOOK_TIMEOUT_MS}.`),
   restart: z.boolean().default(true).describe('Start it again when it exits with an error.'),
+  checkpoints: checkpointPolicySchema.optional(),
+  check: workloadCheckSchema.optional().describe('How to see that it serves after a move; absent: that it runs.'),
 });
 export type Workload = z.infer<typeof workloadSchema>;
+
+/** What each of the hooks around snapshots and stops may take, ms. Pure. */
+export function hookTimeoutMs(workload: Workload): number {
+  return workload.hookTimeoutMs ?? DEFAULT_HOOK_TIMEOUT_MS;
+}
 
 /** What a machine may cost and be. Requirement C4; every default can be changed per workspace. */
 export const offerPolicySchema = z.strictObject({

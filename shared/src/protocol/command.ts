@@ -1,5 +1,7 @@
 import { z } from 'zod';
 import { agentReleaseSchema, agentVersionSchema } from '../model/agent-release.ts';
+import { checkpointReportSchema } from '../model/checkpoints.ts';
+import { checkReportSchema } from '../model/workload-check.ts';
 import { ERROR_CODES } from '../util/errors.ts';
 import { WORKLOAD_STATES } from './heartbeat.ts';
 import { commandIdSchema, countSchema } from './primitives.ts';
@@ -12,10 +14,18 @@ import { snapshotRecordSchema, snapshotRefSchema } from './snapshot-record.ts';
 export const actionSchema = z.discriminatedUnion('name', [
   /** Take and commit a snapshot now. Result: the record, or null when nothing changed since the head. */
   z.object({ name: z.literal('snapshot') }),
-  /** Make the workspace folder equal to this snapshot, then run the post-restore hook. */
+  /** Make the workspace folder equal to this snapshot, set half-written checkpoints aside, run the post-restore hook. */
   z.object({ name: z.literal('restore'), snapshot: snapshotRefSchema }),
-  /** Start the assignment's workload; succeeds once it has stayed up for `stableMs`. Refused unless primary. */
-  z.object({ name: z.literal('start-workload'), stableMs: z.int().min(0).max(600_000) }),
+  /**
+   * Start the assignment's workload; succeeds once it has stayed up for `stableMs`. With `check`, the workload's own check
+   * is made after that, where it has one; what comes of it is part of the result. Refused unless primary.
+   */
+  z.object({
+    name: z.literal('start-workload'),
+    stableMs: z.int().min(0).max(600_000),
+    check: z.boolean().optional(),
+  }),
+  /** Run the pre-stop hook, then end the workload. */
   z.object({ name: z.literal('stop-workload'), graceMs: z.int().min(0).max(600_000) }),
   /**
    * Install another version of the agent and restart as it, leaving the workload alone. Refused by an agent that is not
@@ -48,13 +58,21 @@ export const restoreResultSchema = z.object({
   hookMs: z.number().min(0),
   /** From the start until what is restored first, where patterns name any, and until everything was in its place. */
   readyMs: z.object({ priority: z.number().min(0).nullable(), all: z.number().min(0) }).optional(),
+  /** What there was to resume from; absent where it was not looked for, as in a workspace without a workload. */
+  checkpoints: checkpointReportSchema.optional(),
 });
 export type RestoreResult = z.infer<typeof restoreResultSchema>;
 
 export const actionResultSchema = z.discriminatedUnion('name', [
   z.object({ name: z.literal('snapshot'), record: snapshotRecordSchema.nullable() }),
   z.object({ name: z.literal('restore'), restore: restoreResultSchema }),
-  z.object({ name: z.literal('start-workload'), state: z.enum(WORKLOAD_STATES), pid: z.int().nullable() }),
+  z.object({
+    name: z.literal('start-workload'),
+    state: z.enum(WORKLOAD_STATES),
+    pid: z.int().nullable(),
+    /** Absent when none was asked for, or the workload has none. */
+    check: checkReportSchema.optional(),
+  }),
   z.object({ name: z.literal('stop-workload'), state: z.enum(WORKLOAD_STATES) }),
   /** Sent before the restart; equal versions when there was nothing to do. */
   z.object({ name: z.literal('upgrade'), from: agentVersionSchema, to: agentVersionSchema }),

@@ -3,6 +3,7 @@ import { credentialAcceptedSchema, credentialConfirmSchema, credentialProposeSch
 import { commandAckSchema, commandProgressSchema, commandResultSchema, commandSchema } from './command.ts';
 import { heartbeatAckSchema, heartbeatSchema, sampleSchema } from './heartbeat.ts';
 import { assignSchema, helloSchema, refusedSchema, welcomeSchema } from './hello.ts';
+import { noticeSchema } from './notice.ts';
 import { snapshotCommitSchema, snapshotVerdictSchema } from './snapshot.ts';
 
 /** Agent → control plane. */
@@ -16,6 +17,7 @@ export const upstreamSchema = z.discriminatedUnion('kind', [
   snapshotCommitSchema,
   credentialProposeSchema,
   credentialConfirmSchema,
+  noticeSchema,
 ]);
 export type Upstream = z.infer<typeof upstreamSchema>;
 

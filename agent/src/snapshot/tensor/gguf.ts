@@ -31,6 +31,26 @@ const ELEMENT_BYTES: ReadonlyMap<number, ElementBytes> = new Map([
   ...[27, 28].map((type) => [type, 8] as const),
 ]);
 
+/** Elements and bytes of a block, by type of packed numbers (ggml-org/ggml, src/ggml-common.h). */
+const BLOCKS: ReadonlyMap<number, readonly [elements: number, bytes: number]> = new Map([
+  [2, [32, 18]], // Q4_0
+  [3, [32, 20]], // Q4_1
+  [6, [32, 22]], // Q5_0
+  [7, [32, 24]], // Q5_1
+  [8, [32, 34]], // Q8_0
+  [10, [256, 84]], // Q2_K
+  [11, [256, 110]], // Q3_K
+  [12, [256, 144]], // Q4_K
+  [13, [256, 176]], // Q5_K
+  [14, [256, 210]], // Q6_K
+]);
+
+/** Length of a tensor's data; null where its type's is not known here. */
+function tensorBytes(type: number, elementCount: number): number | null {
+  const [elements, bytes] = BLOCKS.get(type) ?? [1, ELEMENT_BYTES.get(type)];
+  return bytes === undefined ? null : Math.ceil(elementCount / elements) * bytes;
+}
+
 /** True when a file that begins so may be one, of a version read here. */
 export function looksLikeGguf(start: Buffer): boolean {
   const version = start.readUInt32LE(4);
@@ -42,6 +62,30 @@ export function looksLikeGguf(start: Buffer): boolean {
  * docs/gguf.md). Each reaches to the next one's start, padding included. Null when the header is not valid.
  */
 export function readGguf(reader: HeaderReader): readonly TensorSpan[] | null {
+  const header = readHeader(reader);
+  if (header === null) return null;
+  const { tensors, dataOffset } = header;
+  const spans = tensors.map(({ offset, elementBytes }, index) => {
+    const end = tensors[index + 1]?.offset ?? Math.max(offset, reader.sizeBytes - dataOffset);
+    return { offset: dataOffset + offset, length: end - offset, elementBytes };
+  });
+  // Two at one place overlap, unless they are empty, which no tool writes.
+  if (spans.some(({ length }, index) => length === 0 && index < spans.length - 1)) return null;
+  return orderSpans(spans, reader.sizeBytes);
+}
+
+/**
+ * Bytes that the file has at least once it is whole: up to the end of the last tensor, or to its beginning where the
+ * length of its type is not known. Null when the header is not valid, or not all there.
+ */
+export function ggufLength(reader: HeaderReader): number | null {
+  const header = readHeader(reader);
+  if (header === null) return null;
+  const ends = header.tensors.map(({ offset, type, elementCount }) => offset + (tensorBytes(type, elementCount) ?? 1));
+  return header.dataOffset + Math.max(0, ...ends.slice(-1));
+}
+
+function readHeader(reader: HeaderReader) {
   const start = reader.read(0, FIXED_BYTES);
   if (start === null) return null;
   const tensorCount = readLength(start, 8);
@@ -58,27 +102,28 @@ export function readGguf(reader: HeaderReader): readonly TensorSpan[] | null {
   const tensors = readTable(cursor, tensorCount);
   if (tensors === null || alignment < 1) return null;
   const dataOffset = Math.ceil(cursor.offset / alignment) * alignment;
-  tensors.sort((a, b) => a.offset - b.offset);
-  const spans = tensors.map(({ offset, elementBytes }, index) => {
-    const end = tensors[index + 1]?.offset ?? Math.max(offset, reader.sizeBytes - dataOffset);
-    return { offset: dataOffset + offset, length: end - offset, elementBytes };
-  });
-  // Two at one place overlap, unless they are empty, which no tool writes.
-  if (spans.some(({ length }, index) => length === 0 && index < spans.length - 1)) return null;
-  return orderSpans(spans, reader.sizeBytes);
+  return { tensors: tensors.sort((a, b) => a.offset - b.offset), dataOffset };
 }
 
-function readTable(cursor: Cursor, count: number) {
-  const tensors: { readonly offset: number; readonly elementBytes: ElementBytes | undefined }[] = [];
+interface TableRow {
+  readonly offset: number;
+  readonly type: number;
+  readonly elementCount: number;
+  readonly elementBytes: ElementBytes | undefined;
+}
+
+function readTable(cursor: Cursor, count: number): TableRow[] | null {
+  const tensors: TableRow[] = [];
   for (let index = 0; index < count; index += 1) {
     const name = cursor.name();
     const dimensions = cursor.u32();
     if (name === null || dimensions === null || dimensions > MAX_DIMENSIONS) return null;
-    cursor.skip(8 * dimensions);
+    let elementCount = 1;
+    for (let dimension = 0; dimension < dimensions; dimension += 1) elementCount *= cursor.u64() ?? Number.NaN;
     const type = cursor.u32();
     const offset = cursor.u64();
     if (type === null || offset === null) return null;
-    tensors.push({ offset, elementBytes: ELEMENT_BYTES.get(type) });
+    tensors.push({ offset, type, elementCount, elementBytes: ELEMENT_BYTES.get(type) });
   }
   return tensors;
 }

@@ -61,6 +61,11 @@ export function readTorchZip(reader: HeaderReader): readonly TensorSpan[] | null
   return orderSpans(spans, reader.sizeBytes);
 }
 
+/** True when the file has the directory that a zip ends with: it is written last. */
+export function endsAsZip(reader: HeaderReader): boolean {
+  return findDirectory(reader) !== null;
+}
+
 /** The end record lies before a comment of any length, which torch leaves empty. */
 function findDirectory(reader: HeaderReader): Directory | null {
   const tailBytes = Math.min(reader.sizeBytes, END_BYTES + MAX_COMMENT_BYTES);

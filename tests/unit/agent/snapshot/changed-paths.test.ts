@@ -19,7 +19,8 @@ import { expect, test } from 'vitest';
 import type { Manifest } from '@dumont/shared/format/manifest.ts';
 import { systemClock } from '@dumont/shared/util/clock.ts';
 import { readManifest } from '@dumont/agent/snapshot/manifest-store.ts';
-import { Snapshotter, type SnapshotOutcome } from '@dumont/agent/snapshot/snapshotter.ts';
+import type { SnapshotOutcome } from '@dumont/agent/snapshot/snapshot-outcome.ts';
+import { Snapshotter } from '@dumont/agent/snapshot/snapshotter.ts';
 import type { SnapshotRef } from '@dumont/shared/protocol/snapshot-record.ts';
 import { created, openEngine, type Engine } from '../../../world/engine.ts';
 

@@ -250,9 +250,10 @@ test('a command that cannot be started is an error', async () => {
 test('a hook runs to its end; a failing one is an error with its last words; a slow one is ended', async () => {
   await using folder = await makeTempFolder();
   const logPath = join(folder.path, 'log');
-  const hook = { workspaceDir: folder.path, environment, logPath, clock: systemClock, signal: never };
-  await runHook({ ...hook, command: 'echo warm > cache' });
-  expect(await lines(join(folder.path, 'cache'))).toEqual(['warm']);
+  const where = { workspaceDir: folder.path, logPath };
+  const hook = { name: 'postRestore', ...where, environment, clock: systemClock, signal: never } as const;
+  await runHook({ ...hook, command: 'echo "$DUMONT_HOOK in $DUMONT_WORKSPACE_DIR" > cache' });
+  expect(await lines(join(folder.path, 'cache'))).toEqual([`postRestore in ${folder.path}`]);
   await expect(runHook({ ...hook, command: 'echo broken; exit 4' })).rejects.toMatchObject({
     code: 'WORKLOAD',
     message: expect.stringMatching(/exit code 4.*broken/) as string,

@@ -180,7 +180,7 @@ export function sampleReport(failoverId: string, changes: Partial<FailoverReport
       decompressMs: 870,
       hookMs: 0,
     },
-    inference: null,
+    check: null,
     workloadResumedAtMs: silenceBeganAtMs + 4_145,
     attempts: 1,
     loserInstanceIds: ['in_dddddddddddddddddddd', 'in_eeeeeeeeeeeeeeeeeeee'],

@@ -352,6 +352,7 @@ test('two hundred agents at twenty beats a second are all heard in order', async
       connected: () => {},
       disconnected: () => {},
       sample: () => {},
+      notice: () => {},
       heartbeat: (id, beat) => {
         expect(beat.seq).toBe((seen.get(id) ?? 0) + 1);
         seen.set(id, beat.seq);

@@ -26,6 +26,7 @@ export async function hubWorld(options: Partial<AgentHubOptions> = {}) {
     disconnected: (_id, { abrupt, code }) => tell(`disconnected ${abrupt ? 'abruptly' : 'cleanly'} ${code}`),
     heartbeat: (_id, beat) => tell(`heartbeat ${beat.seq}`),
     sample: () => tell('sample'),
+    notice: (_id, { type }) => tell(`notice ${type}`),
   };
   const directory = options.directory ?? admittingDirectory();
   const log = createLogger('test', 'silent');

@@ -44,6 +44,7 @@ async function lossWorld() {
       wake();
     },
     sample: () => {},
+    notice: () => {},
   };
   const world = await hubWorld({ listener });
   monitor.watch(instance, { mode: 'fast', graceMs: 10_000 });

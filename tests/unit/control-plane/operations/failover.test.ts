@@ -82,6 +82,32 @@ onEachDatabase((database) => {
     expect((await world.workspace(workspaceId)).endpointInstanceId).toBe(report.to?.instanceId);
   });
 
+  test('a workload that runs but does not serve is reported with its check, and is served all the same', async () => {
+    await using opened = await database.open();
+    await using world = new OperationsWorld(opened).start();
+    const { workspaceId, primary } = await world.served();
+    const check = {
+      kind: 'ollama',
+      model: 'llama3.2',
+      ok: false,
+      readyMs: 120,
+      firstTokenMs: null,
+      tokens: null,
+      totalMs: 900,
+      error: 'cudaMalloc failed',
+    } as const;
+    world.agents.answers['start-workload'] = async (_id, action) => {
+      expect(action).toMatchObject({ check: true });
+      return { name: 'start-workload', state: 'running', pid: 42, check };
+    };
+    lose(world, primary);
+    const { id } = await world.failover(workspaceId, ['completed']);
+    const report = await buildFailoverReport(world.db, id, world.clock.nowMs());
+    const error = 'the workload runs but does not serve: cudaMalloc failed';
+    expect(report).toMatchObject({ state: 'completed', success: false, error, check });
+    expect((await world.workspace(workspaceId)).endpointInstanceId).toBe(report.to?.instanceId);
+  });
+
   test('without a fitting offer it gives up in time, and leaves a workspace that was not fenced as it was', async () => {
     await using opened = await database.open();
     await using world = new OperationsWorld(opened).start();

@@ -48,6 +48,7 @@ const hello: Upstream = {
 };
 const credentials: Upstream[] = [
   { kind: 'credential-propose', credential: 'n'.repeat(43) },
+  { kind: 'notice', notice: { type: 'soft-error', source: 'pre-stop', message: 'exit code 1' } },
   { kind: 'credential-confirm', credential: 'n'.repeat(43) },
 ];
 const heartbeat: Upstream = {
