@@ -1,5 +1,6 @@
 import type { InstanceId } from '@dumont/shared/model/ids.ts';
 import { newId } from '@dumont/shared/model/ids.ts';
+import type { BranchSummary } from '@dumont/shared/protocol/branch.ts';
 import type { ActionResult } from '@dumont/shared/protocol/command.ts';
 import type { SnapshotRecord } from '@dumont/shared/protocol/snapshot-record.ts';
 import { DumontError, toDumontError } from '@dumont/shared/util/errors.ts';
@@ -81,7 +82,9 @@ async function underPermit(parts: OperationParts, context: HarvestContext, order
     await untilReachable(parts, { instanceId, untilMs: permit.openedAtMs + waitMs, signal: bounded });
     await parts.wardship.inform(instanceId);
     const { record, summary } = await askFor(parts, { permit, signal: bounded });
-    if (record === null || summary === null) return noteOf(instanceId, 'nothing-late', null);
+    if (record === null || summary === null || !holdsAnything(summary)) {
+      return noteOf(instanceId, 'nothing-late', null);
+    }
     const { epoch, workspaceId } = permit;
     const atMs = parts.clock.nowMs();
     const outcome = await commitBranch(parts.db, { workspaceId, instanceId, epoch, record, summary, atMs, keepMs });
@@ -109,8 +112,13 @@ async function askFor(
   return runOnMachine(parts, instanceId, action, { commandId, timeoutMs, signal });
 }
 
+/** Times alone are nothing that was lost. */
+function holdsAnything({ addedCount, changedCount, deletedCount }: BranchSummary): boolean {
+  return addedCount + changedCount + deletedCount > 0;
+}
+
 /** Pure. */
-export function harvestTimeoutMs(base: Pick<SnapshotRecord, 'totalBytes'> | undefined): number {
+function harvestTimeoutMs(base: Pick<SnapshotRecord, 'totalBytes'> | undefined): number {
   return Math.min(MAX_HARVEST_MS, HARVEST_BASE_MS + Math.ceil((base?.totalBytes ?? 0) / HARVEST_BYTES_PER_MS));
 }
 
