@@ -4,6 +4,7 @@ import { DumontError, isDumontError, toDumontError } from '@dumont/shared/util/e
 import manifest from '../package.json' with { type: 'json' };
 import type { Cli, CliIo, CommandHost } from './cli.ts';
 import { agentsCommand } from './commands/agents.ts';
+import { branchesCommand } from './commands/branches.ts';
 import { eventsCommand } from './commands/events.ts';
 import { failoverCommand } from './commands/failover.ts';
 import { machinesCommand } from './commands/machines.ts';
@@ -39,6 +40,7 @@ export async function runCli(argv: readonly string[], io: CliIo): Promise<number
     workspacesCommand,
     sshCommand,
     snapshotsCommand,
+    branchesCommand,
     failoverCommand,
     operationsCommand,
     eventsCommand,
