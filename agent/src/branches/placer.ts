@@ -181,8 +181,8 @@ export class Placer {
     const suffix = `.branch-${this.#options.branchId}`;
     const start = path.lastIndexOf('/') + 1;
     let name = path.slice(start);
-    // Whole characters, so that it stays a name.
-    while (Buffer.byteLength(name + suffix) > MAX_NAME_BYTES) name = [...name].slice(0, -1).join('');
+    // Whole characters, so that it stays text.
+    while (Buffer.byteLength(name + suffix) > MAX_NAME_BYTES) name = name.replace(/.$/su, '');
     return path.slice(0, start) + name + suffix;
   }
 

@@ -341,11 +341,10 @@ export class GpuDuty implements Duty {
   }
 
   async #mergeBranch(action: Parameters<typeof mergeBranch>[0], options: WorkOptions): Promise<ActionResult> {
-    const { clock } = this.#options;
     const publisher = this.#activePublisher();
-    const assignment = must(this.#assignment, 'a primary has an assignment');
     const dirty = must(this.#watcher, 'who publishes watches');
-    return mergeBranch(action, { engine: await this.#engineFor(assignment), publisher, dirty, clock }, options);
+    const engine = await this.#engineFor(must(this.#assignment, 'a primary has an assignment'));
+    return mergeBranch(action, { engine, publisher, dirty, clock: this.#options.clock }, options);
   }
 
   #grantedAs(standing: Standing, signal: AbortSignal): Promise<Assignment> {

@@ -1,4 +1,5 @@
-import type { AddMachineBody, LossKind, MergeBranchBody, ProvisionBody } from '@dumont/shared/api/endpoints.ts';
+import type { MergeBranchBody } from '@dumont/shared/api/branch-endpoints.ts';
+import type { AddMachineBody, LossKind, ProvisionBody } from '@dumont/shared/api/endpoints.ts';
 import type { FailoverReport } from '@dumont/shared/api/failover-report.ts';
 import type { EventView, InstanceView, WorkspaceView } from '@dumont/shared/api/views.ts';
 import type { BranchId, InstanceId, OperationId, WorkspaceId } from '@dumont/shared/model/ids.ts';

@@ -73,8 +73,8 @@ export async function buildFailoverReport(db: Queryable, failoverId: string, now
 async function branchesOf(db: Queryable, failoverId: string): Promise<FailoverReport['branches']> {
   const rows = await branchesOfOperation(db, failoverId);
   return rows.map(({ id: branchId, instanceId, state, summary }) => {
-    const { changes: _listed, ...counts } = summary;
-    return { branchId, instanceId, state, ...counts };
+    const { addedCount, changedCount, deletedCount, changedBytes } = summary;
+    return { branchId, instanceId, state, addedCount, changedCount, deletedCount, changedBytes };
   });
 }
 

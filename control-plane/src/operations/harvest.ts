@@ -146,7 +146,8 @@ async function watchKept(
   over: AbortController,
   signal: AbortSignal,
 ): Promise<void> {
-  while (keep !== null && !signal.aborted && !over.signal.aborted) {
+  if (keep === null) return;
+  while (!signal.aborted && !over.signal.aborted) {
     // What the database does not answer now it answers in the next round.
     const kept = await findInstance(db, keep).catch(() => undefined);
     if (kept?.state === 'lost') over.abort(new DumontError('ABORTED', `${keep} was lost`));

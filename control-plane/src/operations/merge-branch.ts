@@ -1,4 +1,4 @@
-import type { MergeBranchBody } from '@dumont/shared/api/endpoints.ts';
+import type { MergeBranchBody } from '@dumont/shared/api/branch-endpoints.ts';
 import { newId } from '@dumont/shared/model/ids.ts';
 import type { MergeResult } from '@dumont/shared/protocol/branch.ts';
 import { DumontError } from '@dumont/shared/util/errors.ts';

@@ -1,18 +1,16 @@
 import { z } from 'zod';
 import { agentVersionSchema } from '../model/agent-release.ts';
-import { mergeStrategySchema } from '../model/branch.ts';
 import { FAILOVER_STATES } from '../model/failover.ts';
 import { workspacePolicySchema } from '../model/policy.ts';
-import { MAX_MERGE_PATHS, mergeResultSchema } from '../protocol/branch.ts';
 import { snapshotRecordSchema } from '../protocol/snapshot-record.ts';
 import { AGENT_ROLES } from '../model/instance.ts';
 import { credentialSchema, instanceIdSchema, wallMsSchema, workspaceIdSchema } from '../protocol/primitives.ts';
+import { BRANCH_ENDPOINTS } from './branch-endpoints.ts';
 import type { Endpoint } from './endpoint.ts';
 import { failoverReportSchema } from './failover-report.ts';
+import { nothing, page, pageOf } from './paging.ts';
 import {
   agentViewSchema,
-  branchDetailViewSchema,
-  branchViewSchema,
   enrolmentViewSchema,
   eventViewSchema,
   instanceViewSchema,
@@ -23,13 +21,6 @@ import {
   workspaceViewSchema,
 } from './views.ts';
 
-const nothing = z.strictObject({});
-/** Largest and default page of a list; `cursor` is what the page before answered as `next`. */
-const page = {
-  limit: z.coerce.number<number | string>().int().min(1).max(500).default(100),
-  cursor: z.string().max(200).optional(),
-};
-const pageOf = <Item extends z.ZodType>(item: Item) => z.object({ items: z.array(item), next: z.string().nullable() });
 const DEFAULT_GATEWAY_TOKEN_MS = 30 * 24 * 3_600_000;
 /** A leaked token should not open a workspace for ever. */
 const MAX_GATEWAY_TOKEN_MS = 366 * 24 * 3_600_000;
@@ -89,19 +80,6 @@ export const addMachineBodySchema = z.strictObject({
   policy: workspacePolicySchema.prefault({}),
 });
 export type AddMachineBody = z.infer<typeof addMachineBodySchema>;
-
-export const mergeBranchBodySchema = z.strictObject({
-  strategy: mergeStrategySchema
-    .default('side-by-side')
-    .describe('For what both the branch and the workspace changed since.'),
-  paths: z
-    .array(z.string().min(1).max(4_096))
-    .min(1)
-    .max(MAX_MERGE_PATHS)
-    .optional()
-    .describe('Files, or folders with all below them; everything by default.'),
-});
-export type MergeBranchBody = z.infer<typeof mergeBranchBodySchema>;
 
 export const LOSS_KINDS = ['kill', 'freeze', 'partition'] as const;
 export type LossKind = (typeof LOSS_KINDS)[number];
@@ -313,50 +291,7 @@ export const ENDPOINTS = {
     body: z.strictObject({ workspace: z.string().min(1) }),
     response: z.object({ snapshot: snapshotViewSchema.nullable() }),
   },
-  listBranches: {
-    method: 'GET',
-    path: '/branches',
-    summary: 'What fenced machines held and had not published, newest first; deleted ones only with all=true.',
-    auth: true,
-    successStatus: 200,
-    query: z.strictObject({
-      ...page,
-      workspace: z.string().optional(),
-      all: z.enum(['true', 'false']).default('false'),
-    }),
-    body: nothing,
-    response: pageOf(branchViewSchema),
-  },
-  getBranch: {
-    method: 'GET',
-    path: '/branches/:branchId',
-    summary: 'One branch with the paths that differ from its base, newest first, at most 1,000 of them.',
-    auth: true,
-    successStatus: 200,
-    query: nothing,
-    body: nothing,
-    response: branchDetailViewSchema,
-  },
-  mergeBranch: {
-    method: 'POST',
-    path: '/branches/:branchId/merge',
-    summary: "Bring a branch's files into the workspace; answers when the primary has done it.",
-    auth: true,
-    successStatus: 200,
-    query: nothing,
-    body: mergeBranchBodySchema,
-    response: z.object({ branch: branchViewSchema, merge: mergeResultSchema }),
-  },
-  deleteBranch: {
-    method: 'DELETE',
-    path: '/branches/:branchId',
-    summary: 'Delete a branch for good.',
-    auth: true,
-    successStatus: 200,
-    query: nothing,
-    body: nothing,
-    response: branchViewSchema,
-  },
+  ...BRANCH_ENDPOINTS,
   triggerFailover: {
     method: 'POST',
     path: '/failovers',

@@ -11,7 +11,6 @@ export type BranchState = (typeof BRANCH_STATES)[number];
 
 /** What became of a path since the branch's base. */
 export const BRANCH_CHANGES = ['added', 'changed', 'deleted'] as const;
-export type BranchChangeKind = (typeof BRANCH_CHANGES)[number];
 
 /**
  * What a merge does with a path that both the branch and the workspace changed since the base.
