@@ -132,4 +132,39 @@ describe('a primary that was cut off and comes back after its successor took ove
     const open = (await site.client.call('listLedger')).items;
     expect(open.map(({ instanceId }) => instanceId)).toEqual([fresh.instanceId]);
   });
+
+  test('has what its workload wrote until it heard of the fence kept, also when it was frozen', async () => {
+    const workspace = await ProtectedWorkspace.provision(site, 'writing', { branches: { waitMs: WAIT_MS } });
+    const old = await workspace.primary();
+    await workspace.worksOn(old);
+    const ref = must(old.providerRef, 'it was rented');
+    await site.faults.lose(ref, 'partition');
+    // It goes on working, seen by nobody.
+    await workspace.reached('failover', 'releasing');
+    await site.faults.lose(ref, 'freeze');
+    const fresh = await workspace.primary();
+    const last = await workspace.log(old);
+    await site.faults.heal(ref);
+    await site.faults.thaw(ref);
+    const report = await workspace.failoverOver();
+    const [branch] = report.branches;
+    expect(branch).toMatchObject({ instanceId: old.instanceId, changedCount: 1, addedCount: 0, deletedCount: 0 });
+    const { branchId } = must(branch, 'there is a branch');
+    const { merge } = await site.client.call('mergeBranch', { params: { branchId }, body: {} });
+    expect(merge.paths).toEqual([{ path: 'work.log', outcome: 'beside', as: `work.log.branch-${branchId}` }]);
+    const log = (await read(workspace, fresh, `work.log.branch-${branchId}`)).trim().split('\n');
+    expect(log.slice(0, last.length)).toEqual(last);
+    await workspace.worksOn(fresh);
+    expect((await workspace.instance(old.instanceId)).state).toBe('gone');
+  });
+
+  test('is not waited for unless the policy says so', async () => {
+    const workspace = await ProtectedWorkspace.provision(site, 'silent');
+    const old = await workspace.primary();
+    await site.faults.lose(must(old.providerRef, 'it was rented'), 'partition');
+    const report = await workspace.failoverOver();
+    expect(report).toMatchObject({ state: 'completed', branches: [] });
+    expect((await workspace.instance(old.instanceId)).state).toBe('gone');
+    expect((await workspace.events()).filter(({ type }) => type.startsWith('branch.'))).toEqual([]);
+  });
 });

@@ -7,7 +7,7 @@ import { DumontError, toDumontError } from '@dumont/shared/util/errors.ts';
 import { commitBranch } from '../store/branches.ts';
 import { appendEvent } from '../store/events.ts';
 import type { HarvestOutcome, HarvestRow } from '../store/harvests.ts';
-import { closeHarvest, openHarvest } from '../store/harvests.ts';
+import { closeHarvest, findHarvest, openHarvest } from '../store/harvests.ts';
 import { findInstance } from '../store/instances.ts';
 import { findSnapshot } from '../store/snapshots.ts';
 import { refOf } from '../workspaces/assignments.ts';
@@ -49,14 +49,19 @@ export async function harvestFenced(
 ): Promise<HarvestNote | null> {
   const { instanceId } = target;
   const { policy } = await workspaceOf(parts, context.workspaceId);
-  const { harvest: isWanted, waitMs } = policy.branches;
-  if (!isWanted || (waitMs === 0 && !isReachable(parts, instanceId))) return null;
+  const { harvest: isWanted, waitMs, keepMs } = policy.branches;
+  if (!isWanted) return null;
   const { operationId } = context;
+  // One that says nothing is not begun with; what an earlier run of this step began is ended.
+  const isHopeless = waitMs === 0 && !isReachable(parts, instanceId);
   const order = { instanceId, operationId, commandId: newId('command'), atMs: parts.clock.nowMs() };
-  const permit = await parts.db.transaction((tx) => openHarvest(tx, order));
+  const permit = isHopeless
+    ? await findHarvest(parts.db, instanceId)
+    : await parts.db.transaction((tx) => openHarvest(tx, order));
   if (permit === undefined) return null;
-  if (permit.outcome !== null) return noteOf(permit.instanceId, permit.outcome, permit.reason);
-  const note = await underPermit(parts, context, { ...target, permit, waitMs, keepMs: policy.branches.keepMs });
+  if (permit.outcome !== null) return noteOf(instanceId, permit.outcome, permit.reason);
+  await parts.wardship.inform(instanceId);
+  const note = await underPermit(parts, context, { ...target, permit, waitMs, keepMs });
   if (note.outcome !== 'harvested') await close(parts, permit, note);
   // What it was given for this ends.
   await parts.wardship.inform(instanceId);
@@ -72,29 +77,37 @@ interface Permitted {
 }
 
 async function underPermit(parts: OperationParts, context: HarvestContext, order: Permitted): Promise<HarvestNote> {
-  const { instanceId, keep, permit, waitMs, keepMs } = order;
+  const { instanceId, permit, keepMs } = order;
+  const answer = await answerOf(parts, context, order);
+  if (typeof answer === 'string') return noteOf(instanceId, 'failed', answer);
+  const { record, summary } = answer;
+  if (record === null || summary === null || !holdsAnything(summary)) return noteOf(instanceId, 'nothing-late', null);
+  const { epoch, workspaceId } = permit;
+  const atMs = parts.clock.nowMs();
+  const outcome = await commitBranch(parts.db, { workspaceId, instanceId, epoch, record, summary, atMs, keepMs });
+  if (outcome.kind === 'refused') return noteOf(instanceId, 'failed', outcome.reason);
+  parts.onChange();
+  return { ...noteOf(instanceId, 'harvested', null), branchId: outcome.branch.id };
+}
+
+type Answer = Extract<ActionResult, { name: 'harvest' }>;
+
+/** What the machine stored, or why it did not. */
+async function answerOf(
+  parts: OperationParts,
+  { signal }: HarvestContext,
+  { instanceId, keep, permit, waitMs }: Permitted,
+): Promise<Answer | string> {
   const over = new AbortController();
   const done = new AbortController();
-  const { signal } = context;
   const watching = watchKept(parts, keep, over, AbortSignal.any([signal, done.signal]));
   const bounded = AbortSignal.any([signal, over.signal]);
   try {
     await untilReachable(parts, { instanceId, untilMs: permit.openedAtMs + waitMs, signal: bounded });
-    await parts.wardship.inform(instanceId);
-    const { record, summary } = await askFor(parts, { permit, signal: bounded });
-    if (record === null || summary === null || !holdsAnything(summary)) {
-      return noteOf(instanceId, 'nothing-late', null);
-    }
-    const { epoch, workspaceId } = permit;
-    const atMs = parts.clock.nowMs();
-    const outcome = await commitBranch(parts.db, { workspaceId, instanceId, epoch, record, summary, atMs, keepMs });
-    if (outcome.kind === 'refused') return noteOf(instanceId, 'failed', outcome.reason);
-    parts.onChange();
-    return { ...noteOf(instanceId, 'harvested', null), branchId: outcome.branch.id };
+    return await askFor(parts, { permit, signal: bounded });
   } catch (error) {
     if (signal.aborted) throw error;
-    const reason = over.signal.aborted ? 'its successor was lost meanwhile' : toDumontError(error).message;
-    return noteOf(instanceId, 'failed', reason);
+    return over.signal.aborted ? 'its successor was lost meanwhile' : toDumontError(error).message;
   } finally {
     done.abort();
     await watching;
@@ -104,7 +117,7 @@ async function underPermit(parts: OperationParts, context: HarvestContext, order
 async function askFor(
   parts: OperationParts,
   { permit, signal }: { readonly permit: HarvestRow; readonly signal: AbortSignal },
-): Promise<Extract<ActionResult, { name: 'harvest' }>> {
+): Promise<Answer> {
   const { instanceId, epoch, commandId, baseSnapshotId } = permit;
   const base = baseSnapshotId === null ? undefined : await findSnapshot(parts.db, baseSnapshotId);
   const timeoutMs = harvestTimeoutMs(base?.record);

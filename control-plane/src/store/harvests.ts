@@ -48,9 +48,14 @@ export async function openHarvest(
      on conflict do nothing`,
     [harvest.instanceId, harvest.operationId, harvest.commandId, harvest.atMs],
   );
+  return findHarvest(db, harvest.instanceId);
+}
+
+/** The permission for the epoch at which the instance was primary last, open or not. */
+export async function findHarvest(db: Queryable, instanceId: InstanceId): Promise<HarvestRow | undefined> {
   const rows = await db.query(
     'select h.* from harvests h join instances i on i.id = h.instance_id and i.epoch = h.epoch where i.id = $1',
-    [harvest.instanceId],
+    [instanceId],
   );
   return rows[0] === undefined ? undefined : toHarvest(rows[0]);
 }
