@@ -1,8 +1,8 @@
 import { Argument, Command, Option } from 'commander';
+import type { ResponseOf } from '@dumont/shared/api/call.ts';
 import type { BranchDetailView, BranchView } from '@dumont/shared/api/views.ts';
 import type { MergeOutcome, MergeStrategy } from '@dumont/shared/model/branch.ts';
 import { mergeStrategySchema } from '@dumont/shared/model/branch.ts';
-import type { BranchChange, MergeResult } from '@dumont/shared/protocol/branch.ts';
 import { formatBytes, formatDuration } from '@dumont/shared/util/units.ts';
 import type { Cli, CommandHost } from '../cli.ts';
 import { collect, resolveBranchId } from '../ids.ts';
@@ -68,6 +68,9 @@ export function branchesCommand(host: CommandHost): Command {
   return group;
 }
 
+type BranchChange = BranchDetailView['changes'][number];
+type MergeResult = ResponseOf<'mergeBranch'>['merge'];
+
 const BRANCH = new Argument('<branch>', 'id or its beginning, or a workspace: its newest branch');
 
 function columns(cli: Cli): readonly Column<BranchView>[] {
@@ -91,8 +94,12 @@ function paintBranch({ colors }: Pick<Cli, 'colors'>, state: BranchView['state']
   return state === 'merged' ? colors.green(state) : colors.dim(state);
 }
 
+const DAY_MS = 86_400_000;
+
 function keptFor({ state, expiresAtMs }: BranchView, nowMs: number): string {
-  return state === 'deleted' ? NONE : formatDuration(Math.max(0, expiresAtMs - nowMs));
+  if (state === 'deleted') return NONE;
+  const leftMs = Math.max(0, expiresAtMs - nowMs);
+  return leftMs < 2 * DAY_MS ? formatDuration(leftMs) : `${Math.floor(leftMs / DAY_MS)} d`;
 }
 
 async function showBranch(cli: Cli, which: string): Promise<void> {

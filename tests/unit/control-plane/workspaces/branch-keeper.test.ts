@@ -56,7 +56,7 @@ onEachDatabase((database) => {
     }
     await keeper.round();
     expect(await listBranches(db, { includeDeleted: false, limit: 10 })).toHaveLength(3);
-    clock.advance(60_000);
+    await clock.advance(60_000);
     await keeper.delete(branches[1]);
     await keeper.delete(branches[1]);
     await keeper.round();
