@@ -1,6 +1,7 @@
 import { join } from 'node:path';
 import type { Clock } from '@dumont/shared/util/clock.ts';
 import type { SnapshotRef } from '@dumont/shared/protocol/snapshot-record.ts';
+import { DumontError } from '@dumont/shared/util/errors.ts';
 import type { Random } from '@dumont/shared/util/random.ts';
 import { mergeBranch } from '../branches/merge-branch.ts';
 import { summarize } from '../branches/summarize.ts';
@@ -57,6 +58,7 @@ export function storeEngine(options: StoreEngineOptions): OpenEngine {
       return snapshotter;
     };
     const memory = new MemoryKeeper();
+    let isMerging = false;
     return {
       renew: (grant) => store.renew(grant),
       ignoreRules: () => loadIgnoreRules(root),
@@ -74,9 +76,16 @@ export function storeEngine(options: StoreEngineOptions): OpenEngine {
         };
         return summarize(treeOf(base === null ? null : await read(base)), treeOf(await read(snapshot)));
       },
-      merge: (request) => {
-        const secretsFor = (ref: SnapshotRef) => keys.secretsFor(ref, { signal: request.signal });
-        return mergeBranch({ ...request, store, secretsFor, root, clock });
+      merge: async (request) => {
+        // Two of one branch would put their files in the same place first.
+        if (isMerging) throw new DumontError('CONFLICT', 'another merge runs', { retryable: true });
+        isMerging = true;
+        try {
+          const secretsFor = (ref: SnapshotRef) => keys.secretsFor(ref, { signal: request.signal });
+          return await mergeBranch({ ...request, store, secretsFor, root, clock });
+        } finally {
+          isMerging = false;
+        }
       },
       restore: async (request) => {
         const { snapshot, signal } = request;
