@@ -184,7 +184,8 @@ class AgentListener implements LinkListener {
     if (skewMs !== null) this.#onWelcome(skewMs);
     this.#hearEpoch(assignment.epoch);
     this.#epochNow = assignment.epoch;
-    if (assignment.standing === 'fenced') {
+    // With a grant it is asked for what it held; nothing else is left to abort then.
+    if (assignment.standing === 'fenced' && assignment.storage === null) {
       this.#receivers?.desk.abortAll(new DumontError('STALE_EPOCH', `fenced at epoch ${assignment.epoch}`));
     }
     this.#receivers?.duty.assign(assignment);

@@ -68,6 +68,29 @@ export async function resolveFailoverId(cli: Cli, idOrWorkspace: string | undefi
   return resolveOperationId(cli, idOrWorkspace, 'failover');
 }
 
+/**
+ * The branch meant by an id, its beginning, or a workspace (its newest that is not deleted).
+ * @throws {DumontError} NOT_FOUND, USAGE when the beginning fits several
+ */
+export async function resolveBranchId(cli: Cli, idOrWorkspace: string): Promise<string> {
+  if (ID_PATTERN.test(idOrWorkspace)) return idOrWorkspace;
+  if (!idOrWorkspace.startsWith('br_')) {
+    try {
+      const { items } = await cli.client.call('listBranches', { query: { workspace: idOrWorkspace, limit: 1 } });
+      const [newest] = items;
+      if (newest !== undefined) return newest.branchId;
+      throw new DumontError('NOT_FOUND', `workspace ${idOrWorkspace} has no branch`);
+    } catch (error) {
+      if (!isDumontError(error, 'NOT_FOUND') || error.field !== 'workspace') throw error;
+    }
+  }
+  const { items } = await collect(PAGE_SIZE * MAX_PAGES, (page) =>
+    cli.client.call('listBranches', { query: { ...page, all: 'true' } }),
+  );
+  const ids = items.map((item) => item.branchId);
+  return onlyMatch(idOrWorkspace, ids, { noun: 'branch', prefix: 'br_', list: 'dumont branches list --all' });
+}
+
 function onlyMatch(
   text: string,
   ids: readonly string[],

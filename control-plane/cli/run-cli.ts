@@ -4,6 +4,7 @@ import { DumontError, isDumontError, toDumontError } from '@dumont/shared/util/e
 import manifest from '../package.json' with { type: 'json' };
 import type { Cli, CliIo, CommandHost } from './cli.ts';
 import { agentsCommand } from './commands/agents.ts';
+import { branchesCommand } from './commands/branches.ts';
 import { detectionCommand } from './commands/detection.ts';
 import { eventsCommand } from './commands/events.ts';
 import { failoverCommand } from './commands/failover.ts';
@@ -40,6 +41,7 @@ export async function runCli(argv: readonly string[], io: CliIo): Promise<number
     workspacesCommand,
     sshCommand,
     snapshotsCommand,
+    branchesCommand,
     failoverCommand,
     detectionCommand,
     operationsCommand,

@@ -40,6 +40,7 @@ import { standbyKind } from './operations/standby.ts';
 import { NoticeDesk } from './operations/notice-desk.ts';
 import { OperationRunner } from './operations/runner.ts';
 import { startProvision, startRelease, triggerFailover } from './operations/start.ts';
+import { mergeBranch } from './operations/merge-branch.ts';
 import { takeSnapshot } from './operations/take-snapshot.ts';
 import type { Verdict } from './detect/verdict.ts';
 import { VerdictRelay } from './detect/verdict-relay.ts';
@@ -64,7 +65,9 @@ import { AgentUpgrades } from './upgrades/agent-upgrades.ts';
 import { VERSION } from './version.ts';
 import { storageSigner } from './http/routes/agent-storage.ts';
 import { keepGrants } from './storage/keep-grants.ts';
+import { objectRemover } from './storage/remove-object.ts';
 import { DatabaseAgentDirectory } from './workspaces/agent-directory.ts';
+import { BranchKeeper } from './workspaces/branch-keeper.ts';
 import { drawSecret } from './workspaces/credentials.ts';
 import { standbySync } from './workspaces/locate-standby.ts';
 
@@ -104,6 +107,9 @@ export async function startControlPlane(options: ControlPlaneOptions): Promise<C
   const live = buildLiveSide(ground, stack);
   const { runner, guardian, keeper, sweeper, parts } = buildOperations(ground, live, stack);
   const upgrades = stack.use(buildUpgrades(ground, live));
+  const branches = stack.use(
+    new BranchKeeper({ ...ground, removeObject: objectRemover(ground.secrets.storage, ground.clock) }),
+  );
   const { listener, db, clock, log, config, apiToken, events } = ground;
 
   const { gateway, addresses } = buildGateway(ground, stack);
@@ -138,6 +144,10 @@ export async function startControlPlane(options: ControlPlaneOptions): Promise<C
       installScript: options.overrides?.installScript ?? INSTALL_SCRIPT,
     },
     takeSnapshot: (workspaceId, how) => takeSnapshot(parts, workspaceId, how),
+    branches: {
+      merge: (branchId, request) => mergeBranch(parts, branchId, request),
+      delete: (branch) => branches.delete(branch),
+    },
     failoverReport: (failoverId) => buildFailoverReport(db, failoverId, clock.nowMs()),
     signRequests: storageSigner({ db, clock, storage: ground.secrets.storage, plan: ground.secrets.grants }),
     injectLoss: (instanceId, kind) => injectLoss({ db, faults: ground.faults }, instanceId, kind),
@@ -152,6 +162,7 @@ export async function startControlPlane(options: ControlPlaneOptions): Promise<C
   sweeper.start();
   keeper.start();
   upgrades.start();
+  branches.start();
   const owned = stack.move();
   const dispose = () => owned.disposeAsync();
   return { url: ground.url, apiToken, database: db.flavour, [Symbol.asyncDispose]: dispose };

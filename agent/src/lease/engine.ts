@@ -1,7 +1,9 @@
+import type { BranchSummary } from '@dumont/shared/protocol/branch.ts';
 import type { RestoreResult } from '@dumont/shared/protocol/command.ts';
 import type { Assignment } from '@dumont/shared/protocol/hello.ts';
 import type { SnapshotRecord, SnapshotRef } from '@dumont/shared/protocol/snapshot-record.ts';
 import type { StorageGrant } from '@dumont/shared/protocol/storage-grant.ts';
+import type { FolderMerge, MergeBranchOptions } from '../branches/merge-branch.ts';
 import type { DirtyMark } from '../workspace/dirty-set.ts';
 import type { WatchIgnore } from '../workspace/watch.ts';
 
@@ -42,6 +44,16 @@ export interface WorkspaceEngine extends AsyncDisposable {
       readonly only?: ReadonlySet<string> | undefined;
     },
   ): Promise<CreateOutcome>;
+  /** How a snapshot differs from its base, null for none. */
+  compare(options: {
+    readonly base: SnapshotRef | null;
+    readonly snapshot: SnapshotRef;
+    readonly signal: AbortSignal;
+  }): Promise<BranchSummary>;
+  /** Brings what differs in a branch from its base into the folder; `head` is the folder as it is. Repeatable. */
+  merge(
+    options: WorkOptions & Pick<MergeBranchOptions, 'branchId' | 'branch' | 'base' | 'head' | 'strategy' | 'paths'>,
+  ): Promise<FolderMerge>;
   /** Makes the workspace folder equal to the snapshot; idempotent, resumable. */
   restore(options: WorkOptions & { readonly snapshot: SnapshotRef }): Promise<Omit<RestoreResult, 'hookMs'>>;
 }

@@ -1,11 +1,12 @@
 import { mkdir } from 'node:fs/promises';
+import type { Standing } from '@dumont/shared/model/instance.ts';
 import type { Logger } from '@dumont/shared/node/logger.ts';
 import type { ActionResult } from '@dumont/shared/protocol/command.ts';
 import type { WorkloadState } from '@dumont/shared/protocol/heartbeat.ts';
 import type { Assignment } from '@dumont/shared/protocol/hello.ts';
 import type { LastWords } from '@dumont/shared/protocol/notice.ts';
 import type { SnapshotRef } from '@dumont/shared/protocol/snapshot-record.ts';
-import { assertNever } from '@dumont/shared/util/assert.ts';
+import { assertNever, must } from '@dumont/shared/util/assert.ts';
 import { Bell } from '@dumont/shared/util/bell.ts';
 import type { Clock } from '@dumont/shared/util/clock.ts';
 import { DumontError, toDumontError } from '@dumont/shared/util/errors.ts';
@@ -15,12 +16,14 @@ import type { SyncState } from '../sync/sync-state.ts';
 import { WorkloadKeeper } from '../workload/workload-keeper.ts';
 import { WorkspaceWatcher } from '../workspace/watch.ts';
 import type { Duty, DutyAction } from './duty.ts';
+import { harvest, mergeBranch } from './branch-actions.ts';
 import { EngineHolder } from './engine-holder.ts';
 import type { OpenEngine, WorkOptions, WorkspaceEngine } from './engine.ts';
 import { flushWithin } from './last-flush.ts';
 import { Publisher } from './publisher.ts';
 import { StandbyLink } from './standby-link.ts';
 import { unsavedSince, type StateFile } from './state-file.ts';
+import { waitForGrant } from './wait-for-grant.ts';
 
 /** A fenced workload must not go on beside its successor; two seconds are enough to close files. */
 const FENCE_GRACE_MS = 2_000;
@@ -30,8 +33,6 @@ const EXIT_GRACE_MS = 5_000;
 const LAST_HOOK_SHARE = 1 / 3;
 /** A store that is not mounted yet or a full disk may be well again soon. */
 const RETRY_MS = 2_000;
-/** A restore waits this long for a grant: less than it takes to rent another machine. */
-const GRANT_WAIT_MS = 30_000;
 
 export interface GpuDutyOptions {
   readonly workspaceDir: string;
@@ -138,6 +139,10 @@ export class GpuDuty implements Duty {
         await this.#workload.leave(action.graceMs, options.signal);
         return { name: 'stop-workload', state: this.#workload.state };
       }
+      case 'harvest':
+        return harvest(action, await this.#engineFor(await this.#grantedAs('fenced', options.signal)), options);
+      case 'merge-branch':
+        return this.#mergeBranch(action, options);
       default:
         return assertNever(action);
     }
@@ -305,10 +310,7 @@ export class GpuDuty implements Duty {
     snapshot: SnapshotRef,
     options: WorkOptions,
   ): Promise<Extract<ActionResult, { readonly name: 'restore' }>> {
-    const assignment = await this.#grantedAssignment(options.signal);
-    if (assignment?.standing !== 'replacement') {
-      throw new DumontError('CONFLICT', `only a replacement restores, this instance is ${assignment?.standing}`);
-    }
+    const assignment = await this.#grantedAs('replacement', options.signal);
     if (this.#isRestoring) throw new DumontError('CONFLICT', 'another restore runs');
     this.#isRestoring = true;
     try {
@@ -329,16 +331,16 @@ export class GpuDuty implements Duty {
     return this.#engines.engineFor(assignment, (reason) => this.#endPublishing(reason));
   }
 
-  /** The newest assignment, once it has a grant; without one after a while as well. */
-  async #grantedAssignment(signal: AbortSignal): Promise<Assignment | null> {
+  async #mergeBranch(action: Parameters<typeof mergeBranch>[0], options: WorkOptions): Promise<ActionResult> {
+    const publisher = this.#activePublisher();
+    const dirty = must(this.#watcher, 'who publishes watches');
+    const engine = await this.#engineFor(must(this.#assignment, 'a primary has an assignment'));
+    return mergeBranch(action, { engine, publisher, dirty, clock: this.#options.clock }, options);
+  }
+
+  #grantedAs(standing: Standing, signal: AbortSignal): Promise<Assignment> {
     const { clock } = this.#options;
-    const untilMs = clock.monotonicMs() + GRANT_WAIT_MS;
-    for (;;) {
-      const assignment = this.#assignment;
-      const leftMs = untilMs - clock.monotonicMs();
-      if (assignment?.standing !== 'replacement' || assignment.storage !== null || leftMs <= 0) return assignment;
-      await this.#granted.wait({ clock, atMostMs: leftMs, signal });
-    }
+    return waitForGrant({ newest: () => this.#assignment, changed: this.#granted, clock }, standing, signal);
   }
 
   #activePublisher(): Publisher {
@@ -371,18 +373,19 @@ export class GpuDuty implements Duty {
 
   #onSaved(beforeWallMs: number): void {
     this.#inheritedSinceMs = null;
-    const { log, stateFile } = this.#options;
-    stateFile.update({ savedBeforeMs: beforeWallMs }).catch((error: unknown) => {
-      log.error({ event: 'state-write-failed', err: error }, 'cannot remember what is saved');
-    });
+    this.#keep({ savedBeforeMs: beforeWallMs });
   }
 
   #onWorkloadState(state: WorkloadState): void {
+    this.#options.log.info({ event: 'workload-state', state }, 'the workload changed its state');
+    if (state === 'exited' || state === 'failed') this.#keep({ workloadWanted: false });
+  }
+
+  /** Remembers over a restart, in the background. */
+  #keep(change: Parameters<StateFile['update']>[0]): void {
     const { log, stateFile } = this.#options;
-    log.info({ event: 'workload-state', state }, 'the workload changed its state');
-    if (state !== 'exited' && state !== 'failed') return;
-    stateFile.update({ workloadWanted: false }).catch((error: unknown) => {
-      log.error({ event: 'state-write-failed', err: error }, 'cannot remember that the workload ended');
+    stateFile.update(change).catch((error: unknown) => {
+      log.error({ event: 'state-write-failed', err: error, ...change }, 'cannot remember a change of state');
     });
   }
 }

@@ -146,6 +146,11 @@ export class Publisher {
     return mark.paths === 'everything' ? mark.paths : new Set(mark.paths);
   }
 
+  /** The newest snapshot that was committed here, or the head it began with. */
+  get head(): SnapshotRef | null {
+    return this.#head;
+  }
+
   /** Monotonic time of the oldest change that is not in a committed snapshot, null when everything is safe. */
   get unsavedSinceMs(): number | null {
     const times = [this.#options.dirty.sinceMonotonicMs, this.#takenSinceMs, this.#unseenSinceMs];

@@ -1,10 +1,16 @@
 import { join } from 'node:path';
 import type { Clock } from '@dumont/shared/util/clock.ts';
+import type { SnapshotRef } from '@dumont/shared/protocol/snapshot-record.ts';
+import { DumontError } from '@dumont/shared/util/errors.ts';
 import type { Random } from '@dumont/shared/util/random.ts';
+import { mergeBranch } from '../branches/merge-branch.ts';
+import { summarize } from '../branches/summarize.ts';
+import { treeOf } from '../branches/tree.ts';
 import type { Identity } from '../identity/credential-file.ts';
 import { MemoryKeeper } from '../host/memory-keeper.ts';
 import { restoreSnapshot } from '../restore/restorer.ts';
 import { RingKeeper } from '../secrets/ring-keeper.ts';
+import { readManifest } from '../snapshot/manifest-store.ts';
 import type { StoreSecrets } from '../snapshot/seal.ts';
 import { linkEffort } from '../snapshot/planes/effort.ts';
 import { Snapshotter } from '../snapshot/snapshotter.ts';
@@ -52,6 +58,7 @@ export function storeEngine(options: StoreEngineOptions): OpenEngine {
       return snapshotter;
     };
     const memory = new MemoryKeeper();
+    let isMerging = false;
     return {
       renew: (grant) => store.renew(grant),
       ignoreRules: () => loadIgnoreRules(root),
@@ -61,6 +68,24 @@ export function storeEngine(options: StoreEngineOptions): OpenEngine {
         const outcome = await snapshotterFor(secrets).create({ ...request, effort });
         memory.release();
         return outcome;
+      },
+      compare: async ({ base, snapshot, signal }) => {
+        const read = async (ref: SnapshotRef) => {
+          const secrets = await keys.secretsFor(ref, { signal });
+          return (await readManifest(store, ref, { secrets, signal })).manifest;
+        };
+        return summarize(treeOf(base === null ? null : await read(base)), treeOf(await read(snapshot)));
+      },
+      merge: async (request) => {
+        // Two of one branch would put their files in the same place first.
+        if (isMerging) throw new DumontError('CONFLICT', 'another merge runs', { retryable: true });
+        isMerging = true;
+        try {
+          const secretsFor = (ref: SnapshotRef) => keys.secretsFor(ref, { signal: request.signal });
+          return await mergeBranch({ ...request, store, secretsFor, root, clock });
+        } finally {
+          isMerging = false;
+        }
       },
       restore: async (request) => {
         const { snapshot, signal } = request;

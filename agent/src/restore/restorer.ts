@@ -30,8 +30,8 @@ export interface RestoreOptions {
   /** The folder; made when absent. */
   readonly target: string;
   readonly clock: Clock;
-  /** A glob or path below the folder; only what matches, and the folders leading there, is restored. */
-  readonly include?: string | undefined;
+  /** A glob or path below the folder, or a set of paths; only what matches, and the folders leading there, is restored. */
+  readonly include?: string | ReadonlySet<string> | undefined;
   /** Remove what the snapshot does not hold. What no snapshot can hold stays: ignored paths, sockets and the like. */
   readonly deleteExtra: boolean;
   /** Patterns in gitignore syntax of what to restore first; they come before those of the snapshot. */

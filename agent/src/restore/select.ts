@@ -11,17 +11,24 @@ export const STAGES = ['priority', 'small', 'large'] as const;
 export type Stage = (typeof STAGES)[number];
 
 /**
- * The entries to restore: those whose path, or a folder above it, matches `include` (a glob, or a path), and the folders
- * that lead to them; all of them without `include`. A hard link to a file that is left out becomes that file. Pure.
+ * The entries to restore: those whose path, or a folder above it, matches `include` (a glob, a path, or a set of paths),
+ * and the folders that lead to them; all of them without `include`. A hard link to a file that is left out becomes that file. Pure.
  */
-export function selectEntries(entries: readonly Entry[], include: string | undefined): readonly Entry[] {
+export function selectEntries(
+  entries: readonly Entry[],
+  include: string | ReadonlySet<string> | undefined,
+): readonly Entry[] {
   if (include === undefined) return entries;
+  const isMeant =
+    typeof include === 'string'
+      ? (path: string) => path === include || matchesGlob(path, include)
+      : (path: string) => include.has(path);
   const matched = new Set<string>();
   const needed = new Set<string>();
   for (const { path } of entries) {
     const slash = path.lastIndexOf('/');
     const isBelow = slash !== -1 && matched.has(path.slice(0, slash));
-    if (!isBelow && path !== include && !matchesGlob(path, include)) continue;
+    if (!isBelow && !isMeant(path)) continue;
     matched.add(path);
     for (let end = path.length; end > 0; end = path.lastIndexOf('/', end - 1)) needed.add(path.slice(0, end));
   }

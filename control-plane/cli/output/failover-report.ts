@@ -62,6 +62,7 @@ function factsOf(cli: View, report: FailoverReport): readonly Fact[] {
     ['attempts', report.attempts > 1 ? [String(report.attempts)] : []],
     ['snapshot', snapshot === null ? [] : snapshotParts(cli, snapshot)],
     ['standby', standbyParts(report)],
+    ['branch', branchParts(cli, report)],
     ['restore', restore === null ? [] : restoreParts(restore)],
     ['workload', workloadParts(report)],
     ['checkpoint', checkpointParts(restore?.checkpoints)],
@@ -152,6 +153,14 @@ function standbyParts({ standby }: FailoverReport): readonly string[] {
     default:
       return assertNever(outcome);
   }
+}
+
+function branchParts(cli: View, { branches }: FailoverReport): readonly string[] {
+  return branches.flatMap(({ branchId, state, addedCount, changedCount, changedBytes }) => [
+    `${formatId(branchId, cli.isLive)} ${state}`,
+    `${addedCount + changedCount} late files of the old machine, ${formatBytes(changedBytes)}`,
+    ...(state === 'open' ? [`dumont branches merge ${branchId}`] : []),
+  ]);
 }
 
 function gatewayParts({ gatewayMs }: FailoverReport): readonly string[] {

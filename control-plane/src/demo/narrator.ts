@@ -73,6 +73,14 @@ export function narrate(event: EventView, host = 'the machine'): string | undefi
       return data['outcome'] === 'failed'
         ? `the standby's copy is not used: ${text(data['reason'])}`
         : 'the standby had nothing newer than the last snapshot';
+    case 'branch.harvested':
+      return `late files of ${host} are kept as a branch: ${bytes(data['changedBytes'])}`;
+    case 'branch.not-harvested':
+      return data['outcome'] === 'failed'
+        ? `late files of ${host} could not be kept: ${text(data['reason'])}`
+        : `${host} held nothing that is not in a snapshot`;
+    case 'branch.merged':
+      return 'a branch was merged into the workspace';
     case 'workload.failed':
       return `the workload did not come up: ${text(data['message'])}`;
     case 'enrolment.refused':

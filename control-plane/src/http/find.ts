@@ -1,4 +1,6 @@
 import { DumontError } from '@dumont/shared/util/errors.ts';
+import type { BranchRow } from '../store/branches.ts';
+import { findBranch } from '../store/branches.ts';
 import type { Queryable } from '../store/database.ts';
 import type { InstanceRow } from '../store/instances.ts';
 import { findInstance } from '../store/instances.ts';
@@ -18,6 +20,11 @@ export async function requireWorkspace(db: Queryable, idOrName: string): Promise
 export async function requireInstance(db: Queryable, instanceId: string): Promise<InstanceRow> {
   const row = await findInstance(db, instanceId);
   return row ?? missing('instance', instanceId, 'GET /api/v1/instances?all=true lists them.');
+}
+
+export async function requireBranch(db: Queryable, branchId: string): Promise<BranchRow> {
+  const row = await findBranch(db, branchId);
+  return row ?? missing('branch', branchId, 'GET /api/v1/branches?all=true lists them.');
 }
 
 /** @param kind only an operation of this kind, as in `/failovers/:failoverId` */

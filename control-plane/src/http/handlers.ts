@@ -1,5 +1,6 @@
 import type { Handlers } from './handler.ts';
 import { agentHandlers } from './routes/agents.ts';
+import { branchHandlers } from './routes/branches.ts';
 import { detectionHandlers } from './routes/detection.ts';
 import { enrolmentHandlers } from './routes/enrolments.ts';
 import { eventHandlers } from './routes/events.ts';
@@ -21,6 +22,7 @@ export function createHandlers(services: ApiServices): Handlers {
     ...agentHandlers(services),
     ...enrolmentHandlers(services),
     ...snapshotHandlers(services),
+    ...branchHandlers(services),
     ...failoverHandlers(services),
     ...detectionHandlers(services),
     ...operationHandlers(services),

@@ -1,12 +1,15 @@
+import type { MergeBranchBody } from '@dumont/shared/api/branch-endpoints.ts';
 import type { AddMachineBody, LossKind, ProvisionBody } from '@dumont/shared/api/endpoints.ts';
 import type { FailoverReport } from '@dumont/shared/api/failover-report.ts';
 import type { EventView, InstanceView, WorkspaceView } from '@dumont/shared/api/views.ts';
-import type { InstanceId, OperationId, WorkspaceId } from '@dumont/shared/model/ids.ts';
+import type { BranchId, InstanceId, OperationId, WorkspaceId } from '@dumont/shared/model/ids.ts';
+import type { MergeResult } from '@dumont/shared/protocol/branch.ts';
 import type { Heartbeat } from '@dumont/shared/protocol/heartbeat.ts';
 import type { SignAnswer, StoreRequest } from '@dumont/shared/protocol/signed-request.ts';
 import type { Clock } from '@dumont/shared/util/clock.ts';
 import type { Logger } from '@dumont/shared/node/logger.ts';
 import type { AgentFacts } from '../upgrades/agent-facts.ts';
+import type { BranchRow } from '../store/branches.ts';
 import type { Database } from '../store/database.ts';
 import type { SnapshotRow } from '../store/snapshots.ts';
 import type { AgentUpgrades } from '../upgrades/agent-upgrades.ts';
@@ -33,6 +36,7 @@ export interface ApiServices {
   readonly gateway: GatewayDesk;
   /** Takes and commits a snapshot of the workspace's primary; null when nothing changed. @throws CONFLICT without a connected primary */
   takeSnapshot(workspaceId: WorkspaceId, options: { readonly signal: AbortSignal }): Promise<SnapshotRow | null>;
+  readonly branches: BranchDesk;
   /** @throws NOT_FOUND */
   failoverReport(failoverId: string): Promise<FailoverReport>;
   /** Signs a machine's requests to the object store. @throws UNAUTHORIZED for a stranger, or a key outside its workspace */
@@ -78,6 +82,17 @@ export interface GatewayDesk {
     row: WorkspaceRow,
     options: { readonly validForMs: number; readonly revoke: boolean },
   ): Promise<{ readonly token: string; readonly expiresAtMs: number; readonly url: string | null }>;
+}
+
+/** What becomes of branches. */
+export interface BranchDesk {
+  /** Has the workspace's primary merge it. @throws CONFLICT for a deleted one, and without a connected primary */
+  merge(
+    branchId: BranchId,
+    request: MergeBranchBody & { readonly signal: AbortSignal },
+  ): Promise<{ readonly branch: BranchRow; readonly merge: MergeResult }>;
+  /** Idempotent. */
+  delete(branch: BranchRow): Promise<BranchRow>;
 }
 
 export interface EventSource {

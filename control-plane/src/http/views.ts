@@ -1,5 +1,6 @@
 import type { DetectionView } from '@dumont/shared/api/detection.ts';
 import type {
+  BranchView,
   InstanceView,
   LedgerView,
   OperationSummary,
@@ -8,6 +9,7 @@ import type {
 } from '@dumont/shared/api/views.ts';
 import type { OperationId } from '@dumont/shared/model/ids.ts';
 import { costMicroUsd } from '@dumont/shared/model/money.ts';
+import type { BranchRow } from '../store/branches.ts';
 import type { DetectionRow } from '../store/detection.ts';
 import type { InstanceRow } from '../store/instances.ts';
 import type { LedgerRow } from '../store/ledger.ts';
@@ -106,6 +108,28 @@ export function snapshotView(row: SnapshotRow, workspace: WorkspaceRow): Snapsho
     storage: row.storage,
     committedAtMs: row.committedAtMs,
     isHead: workspace.headSnapshotId === row.id,
+  };
+}
+
+export function branchView(row: BranchRow, workspace: Pick<WorkspaceRow, 'name'>): BranchView {
+  const { addedCount, changedCount, deletedCount, changedBytes } = row.summary;
+  return {
+    branchId: row.id,
+    workspaceId: row.workspaceId,
+    workspaceName: workspace.name,
+    instanceId: row.instanceId,
+    epoch: row.epoch,
+    baseSnapshotId: row.baseSnapshotId,
+    snapshotId: row.record.snapshotId,
+    state: row.state,
+    addedCount,
+    changedCount,
+    deletedCount,
+    changedBytes,
+    createdAtMs: row.createdAtMs,
+    expiresAtMs: row.expiresAtMs,
+    mergedAtMs: row.mergedAtMs,
+    deletedAtMs: row.deletedAtMs,
   };
 }
 

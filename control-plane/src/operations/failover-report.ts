@@ -5,6 +5,7 @@ import { FAILOVER_STATES, isFailoverOver } from '@dumont/shared/model/failover.t
 import type { WorkspaceId } from '@dumont/shared/model/ids.ts';
 import { costMicroUsd } from '@dumont/shared/model/money.ts';
 import { DumontError } from '@dumont/shared/util/errors.ts';
+import { branchesOfOperation } from '../store/branches.ts';
 import type { Queryable } from '../store/database.ts';
 import { gatewayAnsweredAt } from '../store/gateways.ts';
 import type { InstanceRow } from '../store/instances.ts';
@@ -56,6 +57,7 @@ export async function buildFailoverReport(db: Queryable, failoverId: string, now
           ? null
           : rpoOf(data, snapshot.record.startedAtMs, from?.lostAtMs ?? null),
     standby: data.standbySave === null ? null : standbyOf(data.standbySave),
+    branches: await branchesOf(db, failoverId),
     epoch: data.epoch,
     from: from === undefined ? null : machineOf(from),
     to: to === undefined ? null : machineOf(to),
@@ -71,6 +73,14 @@ export async function buildFailoverReport(db: Queryable, failoverId: string, now
     // What failed on the way of a failover that came through is told by its steps.
     error: state === 'completed' ? data.workloadError : operation.error,
   };
+}
+
+async function branchesOf(db: Queryable, failoverId: string): Promise<FailoverReport['branches']> {
+  const rows = await branchesOfOperation(db, failoverId);
+  return rows.map(({ id: branchId, instanceId, state, summary }) => {
+    const { addedCount, changedCount, deletedCount, changedBytes } = summary;
+    return { branchId, instanceId, state, addedCount, changedCount, deletedCount, changedBytes };
+  });
 }
 
 /** Commit → first answer through the gateway; null while there is none. */

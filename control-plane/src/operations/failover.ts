@@ -5,6 +5,7 @@ import { instanceIdSchema } from '@dumont/shared/protocol/primitives.ts';
 import { applyInstanceEvent } from '../store/instances.ts';
 import { findWorkspace, setEndpoint } from '../store/workspaces.ts';
 import { commitStep } from './failover-commit.ts';
+import { harvestFenced } from './harvest.ts';
 import { moveDataSchema } from './move-data.ts';
 import { saveFromStandby, standbyLagSchema, standbySaveSchema } from './standby-save.ts';
 import {
@@ -94,13 +95,19 @@ async function switchStep(parts: OperationParts, { workspaceId, data }: Failover
 }
 
 async function releaseStep(parts: OperationParts, context: FailoverContext): FailoverResult {
-  const { data } = context;
+  const { data, workspaceId, operationId, signal } = context;
+  const keep = readyReplacement(data);
+  // After an orderly hand-over it holds nothing that is not in the head.
+  const harvest =
+    data.fromInstanceId === null || data.handedOver
+      ? null
+      : await harvestFenced(parts, { workspaceId, operationId, signal }, { instanceId: data.fromInstanceId, keep });
   const detail = await releaseAll(parts, context, {
-    keep: readyReplacement(data),
+    keep,
     also: data.fromInstanceId === null ? [] : [data.fromInstanceId],
     reason: 'replaced by a failover',
   });
-  return { event: 'released', data, detail };
+  return { event: 'released', data, detail: { ...detail, ...(harvest !== null && { harvest }) } };
 }
 
 async function giveBackStep(parts: OperationParts, context: FailoverContext, reason: string): FailoverResult {

@@ -6,6 +6,7 @@ import { instanceIdSchema } from '@dumont/shared/protocol/primitives.ts';
 import { toDumontError } from '@dumont/shared/util/errors.ts';
 import { setEndpoint } from '../store/workspaces.ts';
 import { fence } from './fence.ts';
+import { harvestFenced } from './harvest.ts';
 import { waitGone, workspaceOf } from './move-steps.ts';
 import { runOnMachine } from './on-machine.ts';
 import type { OperationKind, StepContext, StepResult } from './operation-kind.ts';
@@ -13,7 +14,12 @@ import type { OperationParts } from './operation-parts.ts';
 import { restartWorkload } from './restart-workload.ts';
 import { stopTimeoutMs } from './workload-limits.ts';
 
-export const releaseDataSchema = z.object({ instanceId: instanceIdSchema, snapshotFirst: z.boolean() });
+export const releaseDataSchema = z.object({
+  instanceId: instanceIdSchema,
+  snapshotFirst: z.boolean(),
+  /** All it held is in the head. */
+  isSaved: z.boolean().default(false),
+});
 type ReleaseData = z.infer<typeof releaseDataSchema>;
 
 type Context = StepContext<ReleaseData>;
@@ -57,7 +63,7 @@ async function saveStep(parts: OperationParts, context: Context): Result {
       { name: 'snapshot' },
       { commandId: newId('command'), timeoutMs: limits.finalSnapshotTimeoutMs, signal },
     );
-    return { event: 'saved', data, detail: { snapshotId: record?.snapshotId ?? null } };
+    return { event: 'saved', data: { ...data, isSaved: true }, detail: { snapshotId: record?.snapshotId ?? null } };
   } catch (error) {
     if (signal.aborted) throw error;
     const { message } = toDumontError(error);
@@ -83,8 +89,13 @@ async function detachStep(parts: OperationParts, { data, workspaceId, operationI
 }
 
 async function releaseStep(parts: OperationParts, context: Context): Result {
-  const { data } = context;
+  const { data, workspaceId, operationId, signal } = context;
+  const { instanceId } = data;
+  const isLate = data.snapshotFirst && !data.isSaved;
+  const harvest = isLate
+    ? await harvestFenced(parts, { workspaceId, operationId, signal }, { instanceId, keep: null })
+    : null;
   await parts.renterFor(context).release(data.instanceId, 'stopped by an operator');
   const stillReleasing = await waitGone(parts, [data.instanceId], { keep: undefined, signal: context.signal });
-  return { event: 'released', data, detail: { stillReleasing } };
+  return { event: 'released', data, detail: { stillReleasing, ...(harvest !== null && { harvest }) } };
 }

@@ -7,6 +7,7 @@ import type { HeartbeatMonitor } from '../detect/heartbeat-monitor.ts';
 import type { MachineLocator } from '../detect/machine-locator.ts';
 import type { AgentHub } from '../hub/agent-hub.ts';
 import type { Database } from '../store/database.ts';
+import { isHarvestOpen } from '../store/harvests.ts';
 import { listWithPrimary } from '../store/workspaces.ts';
 import type { AssignmentSettings } from '../workspaces/assignments.ts';
 import { assignmentFor } from '../workspaces/assignments.ts';
@@ -71,7 +72,8 @@ export class Wardship {
   async inform(instanceId: InstanceId): Promise<void> {
     const assignment = await assignmentFor(this.#db, instanceId, this.#settings);
     if (assignment === undefined) return;
-    if (assignment.standing === 'fenced') this.#settings.storage.end(instanceId);
+    const isCutOff = assignment.standing === 'fenced' && !(await isHarvestOpen(this.#db, instanceId));
+    if (isCutOff) this.#settings.storage.end(instanceId);
     // Also while it is being admitted: what its welcome is about to say may have been read before the change.
     this.#hub.assign(instanceId, assignment);
     if (!this.#hub.isConnected(instanceId)) return;

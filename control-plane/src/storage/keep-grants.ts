@@ -47,8 +47,7 @@ export function keepGrants(
     log,
     mayHold: async (instanceId) => {
       if (side?.hub.isConnected(instanceId) !== true) return false;
-      const now = await currentStanding(db, instanceId);
-      return now !== undefined && now.standing !== 'fenced';
+      return (await currentStanding(db, instanceId))?.mayUseStore === true;
     },
     onRenewed: async (instanceId) => side?.wardship.inform(instanceId),
     onTrouble: async (trouble) => {

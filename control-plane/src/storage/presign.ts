@@ -2,6 +2,9 @@ import { createHash, createHmac } from 'node:crypto';
 import type { BucketGrant } from '@dumont/shared/protocol/storage-grant.ts';
 import type { StoreRequest } from '@dumont/shared/protocol/signed-request.ts';
 
+/** The control plane's own requests delete too; no agent's does. */
+type AnyRequest = StoreRequest | { readonly method: 'DELETE'; readonly key: string };
+
 /**
  * A URL that lets its bearer make exactly one kind of request, until it expires: AWS Signature Version 4 in the query.
  * The body is not part of the signature. A conditional PUT has its `if-none-match: *` signed, so that it has to be sent.
@@ -10,7 +13,7 @@ import type { StoreRequest } from '@dumont/shared/protocol/signed-request.ts';
  */
 export function presignedUrl(
   account: BucketGrant,
-  request: StoreRequest,
+  request: AnyRequest,
   options: { readonly nowMs: number; readonly expiresInMs: number },
 ): string {
   const url = requestUrl(account, request);
@@ -51,7 +54,7 @@ export function presignedUrl(
   return `${url.origin}${url.pathname}?${canonicalQuery}&X-Amz-Signature=${hmac(key, toSign).toString('hex')}`;
 }
 
-function requestUrl({ endpoint, bucket, forcePathStyle }: BucketGrant, request: StoreRequest): URL {
+function requestUrl({ endpoint, bucket, forcePathStyle }: BucketGrant, request: AnyRequest): URL {
   const url = new URL(endpoint);
   const key = request.method === 'LIST' ? '' : request.key.split('/').map(encodeRfc3986).join('/');
   const base = url.pathname.replace(/\/$/, '');
@@ -64,7 +67,7 @@ function requestUrl({ endpoint, bucket, forcePathStyle }: BucketGrant, request: 
   return url;
 }
 
-function queryOf(request: StoreRequest): Record<string, string> {
+function queryOf(request: AnyRequest): Record<string, string> {
   if (request.method !== 'LIST') return {};
   const { prefix, continuationToken } = request;
   return {

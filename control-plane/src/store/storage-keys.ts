@@ -15,8 +15,8 @@ export async function insertStorageKey(
 }
 
 /**
- * Keys to delete: expired, or of instances that are lost, given back or fenced. The same rule as `standingOf`, but for a
- * machine whose preparation was given up, which is given back next.
+ * Keys to delete: expired, or of instances that are lost, given back or fenced, unless one of those is being harvested.
+ * The same rule as `standingOf`, but for a machine whose preparation was given up, which is given back next.
  */
 export async function listForgottenStorageKeys(
   db: Queryable,
@@ -28,7 +28,8 @@ export async function listForgottenStorageKeys(
      join workspaces w on w.id = i.workspace_id
      where k.expires_at <= $1
        or (w.primary_instance_id is distinct from i.id
-           and (i.epoch is not null or i.state in ('lost', 'releasing', 'gone')))
+           and (i.epoch is not null or i.state in ('lost', 'releasing', 'gone'))
+           and not exists (select 1 from harvests h where h.instance_id = i.id and h.closed_at is null))
      order by k.expires_at limit $2`,
     [options.nowMs, options.limit],
   );

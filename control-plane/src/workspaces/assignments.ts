@@ -6,6 +6,7 @@ import { must } from '@dumont/shared/util/assert.ts';
 import type { GrantSource } from '../storage/grant-book.ts';
 import type { Queryable } from '../store/database.ts';
 import { findInstance } from '../store/instances.ts';
+import { isHarvestOpen } from '../store/harvests.ts';
 import type { SnapshotRow } from '../store/snapshots.ts';
 import { findSnapshot } from '../store/snapshots.ts';
 import type { WorkspaceRow } from '../store/workspaces.ts';
@@ -33,7 +34,7 @@ export async function assignmentFor(
   if (before === undefined) return undefined;
   const workspaceId = before.workspace.id;
   // It may take a while, so it comes first: an assignment read before it could undo a newer one.
-  const grant = before.standing === 'fenced' ? null : await settings.storage.grantFor({ workspaceId, instanceId });
+  const grant = before.mayUseStore ? await settings.storage.grantFor({ workspaceId, instanceId }) : null;
   const standbyId = before.workspace.standbyInstanceId;
   const address = standbyId === null ? null : ((await settings.standbySync?.locate(standbyId)) ?? null);
   const now = await currentStanding(db, instanceId);
@@ -54,23 +55,29 @@ export async function assignmentFor(
       snapshotIntervalMs: workspace.policy.snapshotIntervalMs,
       ...(settings.credentialRotateMs !== undefined && { credentialRotateMs: settings.credentialRotateMs }),
     },
-    storage: standing === 'fenced' ? null : grant,
+    storage: now.mayUseStore ? grant : null,
     head: head === undefined ? null : refOf(head),
     workload: workspace.policy.workload ?? null,
     ...(sync !== undefined && { sync }),
   };
 }
 
+/** What an instance is to its workspace. */
+interface CurrentStanding {
+  readonly standing: Standing;
+  readonly workspace: WorkspaceRow;
+  /** A fenced one may while what it held is being harvested. */
+  readonly mayUseStore: boolean;
+}
+
 /** What this instance is to its workspace now; undefined for an unknown one. */
-export async function currentStanding(
-  db: Queryable,
-  instanceId: InstanceId,
-): Promise<{ readonly standing: Standing; readonly workspace: WorkspaceRow } | undefined> {
+export async function currentStanding(db: Queryable, instanceId: InstanceId): Promise<CurrentStanding | undefined> {
   const instance = await findInstance(db, instanceId);
   if (instance === undefined) return undefined;
   const workspace = must(await findWorkspace(db, instance.workspaceId), 'an instance belongs to a workspace');
   const movedBy = (await moverOf(db, workspace.id)) ?? null;
-  return { workspace, standing: standingOf({ workspace, instance, movedBy }) };
+  const standing = standingOf({ workspace, instance, movedBy });
+  return { workspace, standing, mayUseStore: standing !== 'fenced' || (await isHarvestOpen(db, instanceId)) };
 }
 
 /** What an agent needs to find and check a snapshot. */

@@ -5,9 +5,11 @@ import { workspacePolicySchema } from '../model/policy.ts';
 import { snapshotRecordSchema } from '../protocol/snapshot-record.ts';
 import { AGENT_ROLES } from '../model/instance.ts';
 import { credentialSchema, instanceIdSchema, wallMsSchema, workspaceIdSchema } from '../protocol/primitives.ts';
+import { BRANCH_ENDPOINTS } from './branch-endpoints.ts';
 import { DETECTION_ENDPOINTS } from './detection.ts';
 import type { Endpoint } from './endpoint.ts';
 import { failoverReportSchema } from './failover-report.ts';
+import { nothing, page, pageOf } from './paging.ts';
 import {
   agentViewSchema,
   enrolmentViewSchema,
@@ -20,13 +22,6 @@ import {
   workspaceViewSchema,
 } from './views.ts';
 
-const nothing = z.strictObject({});
-/** Largest and default page of a list; `cursor` is what the page before answered as `next`. */
-const page = {
-  limit: z.coerce.number<number | string>().int().min(1).max(500).default(100),
-  cursor: z.string().max(200).optional(),
-};
-const pageOf = <Item extends z.ZodType>(item: Item) => z.object({ items: z.array(item), next: z.string().nullable() });
 const DEFAULT_GATEWAY_TOKEN_MS = 30 * 24 * 3_600_000;
 /** A leaked token should not open a workspace for ever. */
 const MAX_GATEWAY_TOKEN_MS = 366 * 24 * 3_600_000;
@@ -297,6 +292,7 @@ export const ENDPOINTS = {
     body: z.strictObject({ workspace: z.string().min(1) }),
     response: z.object({ snapshot: snapshotViewSchema.nullable() }),
   },
+  ...BRANCH_ENDPOINTS,
   triggerFailover: {
     method: 'POST',
     path: '/failovers',

@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import { BRANCH_STATES } from '../model/branch.ts';
 import { FAILOVER_STATES } from '../model/failover.ts';
 import { checkReportSchema } from '../model/workload-check.ts';
 import { restoreResultSchema } from '../protocol/command.ts';
@@ -68,6 +69,18 @@ export const failoverReportSchema = z.object({
       reason: z.string().nullable(),
     })
     .nullable(),
+  /** What the old machine still held and had not published, kept for the user to merge. */
+  branches: z.array(
+    z.object({
+      branchId: z.string(),
+      instanceId: z.string(),
+      state: z.enum(BRANCH_STATES),
+      addedCount: countSchema,
+      changedCount: countSchema,
+      deletedCount: countSchema,
+      changedBytes: countSchema,
+    }),
+  ),
   epoch: countSchema.nullable(),
   from: machineSchema.nullable(),
   to: machineSchema.nullable(),

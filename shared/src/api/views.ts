@@ -1,6 +1,8 @@
 import { z } from 'zod';
+import { BRANCH_STATES } from '../model/branch.ts';
 import { AGENT_ROLES, INSTANCE_STATES, STANDINGS } from '../model/instance.ts';
 import { workspacePolicySchema } from '../model/policy.ts';
+import { branchSummarySchema } from '../protocol/branch.ts';
 import { WORKLOAD_STATES } from '../protocol/heartbeat.ts';
 import { countSchema, wallMsSchema } from '../protocol/primitives.ts';
 import { snapshotRecordSchema } from '../protocol/snapshot-record.ts';
@@ -107,6 +109,30 @@ export const snapshotViewSchema = snapshotRecordSchema.omit({ snapshotId: true, 
   isHead: z.boolean(),
 });
 export type SnapshotView = z.infer<typeof snapshotViewSchema>;
+
+/** What a fenced machine held that no snapshot of its workspace does. */
+export const branchViewSchema = branchSummarySchema.omit({ changes: true }).extend({
+  branchId: z.string(),
+  workspaceId: z.string(),
+  workspaceName: z.string(),
+  /** The machine that wrote it, and the epoch at which that was primary. */
+  instanceId: z.string(),
+  epoch: countSchema,
+  /** The last snapshot before it; what differs from that is the branch. Null: everything. */
+  baseSnapshotId: z.string().nullable(),
+  snapshotId: z.string(),
+  state: z.enum(BRANCH_STATES),
+  createdAtMs: wallMsSchema,
+  /** When it is deleted unless somebody does so before. */
+  expiresAtMs: wallMsSchema,
+  mergedAtMs: wallMsSchema.nullable(),
+  deletedAtMs: wallMsSchema.nullable(),
+});
+export type BranchView = z.infer<typeof branchViewSchema>;
+
+/** With what differs, newest first; the counts tell when there is more than is listed. */
+export const branchDetailViewSchema = branchViewSchema.extend({ changes: branchSummarySchema.shape.changes });
+export type BranchDetailView = z.infer<typeof branchDetailViewSchema>;
 
 export const stepViewSchema = z.object({
   step: z.string(),

@@ -6,8 +6,16 @@ export type InstanceId = Branded<'InstanceId'>;
 export type SnapshotId = Branded<'SnapshotId'>;
 export type OperationId = Branded<'OperationId'>;
 export type CommandId = Branded<'CommandId'>;
+export type BranchId = Branded<'BranchId'>;
 
-const PREFIXES = { workspace: 'ws', instance: 'in', snapshot: 'sn', operation: 'op', command: 'cm' } as const;
+const PREFIXES = {
+  workspace: 'ws',
+  instance: 'in',
+  snapshot: 'sn',
+  operation: 'op',
+  command: 'cm',
+  branch: 'br',
+} as const;
 
 interface IdByNoun {
   workspace: WorkspaceId;
@@ -15,10 +23,11 @@ interface IdByNoun {
   snapshot: SnapshotId;
   operation: OperationId;
   command: CommandId;
+  branch: BranchId;
 }
 
 /** What every id of ours looks like: a two-letter noun, an underscore, 20 lower-case base-32 characters. */
-export const ID_PATTERN = /^(?:ws|in|sn|op|cm)_[0-9a-hjkmnp-tv-z]{20}$/;
+export const ID_PATTERN = /^(?:ws|in|sn|op|cm|br)_[0-9a-hjkmnp-tv-z]{20}$/;
 
 const ALPHABET = '0123456789abcdefghjkmnpqrstvwxyz';
 

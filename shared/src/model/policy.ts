@@ -79,6 +79,23 @@ export const standbyPolicySchema = z.strictObject({
 });
 export type StandbyPolicy = z.infer<typeof standbyPolicySchema>;
 
+/** What becomes of files that a machine wrote and never published before it was fenced. */
+export const branchesPolicySchema = z.strictObject({
+  harvest: z.boolean().default(true).describe('Keep the unpublished files of a fenced machine as a branch.'),
+  waitMs: z
+    .int()
+    .min(0)
+    .max(600_000)
+    .default(0)
+    .describe('How long a fenced machine that says nothing is waited for before it is destroyed, ms; it costs money.'),
+  keepMs: z
+    .int()
+    .min(60_000)
+    .max(366 * 24 * 3_600_000)
+    .default(14 * 24 * 3_600_000)
+    .describe('Age at which a branch is deleted, ms.'),
+});
+
 export const workspacePolicySchema = z.strictObject({
   strategy: strategySchema.default('race'),
   raceWidth: z.int().min(1).max(5).default(3).describe('Machines rented at once by the race strategy.'),
@@ -93,6 +110,7 @@ export const workspacePolicySchema = z.strictObject({
   workload: workloadSchema.optional(),
   ports: workspacePortsSchema.prefault({}),
   standby: standbyPolicySchema.prefault({}),
+  branches: branchesPolicySchema.prefault({}),
 });
 export type WorkspacePolicy = z.infer<typeof workspacePolicySchema>;
 /** As a caller writes it: every defaulted field may be left out. */

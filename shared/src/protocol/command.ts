@@ -1,10 +1,12 @@
 import { z } from 'zod';
 import { agentReleaseSchema, agentVersionSchema } from '../model/agent-release.ts';
+import { mergeStrategySchema } from '../model/branch.ts';
 import { checkpointReportSchema } from '../model/checkpoints.ts';
 import { checkReportSchema } from '../model/workload-check.ts';
 import { ERROR_CODES } from '../util/errors.ts';
+import { branchSummarySchema, MAX_MERGE_PATHS, mergeResultSchema } from './branch.ts';
 import { WORKLOAD_STATES } from './heartbeat.ts';
-import { commandIdSchema, countSchema } from './primitives.ts';
+import { branchIdSchema, commandIdSchema, countSchema, epochSchema } from './primitives.ts';
 import { snapshotRecordSchema, snapshotRefSchema } from './snapshot-record.ts';
 
 /**
@@ -27,6 +29,24 @@ export const actionSchema = z.discriminatedUnion('name', [
   }),
   /** Run the pre-stop hook, then end the workload. */
   z.object({ name: z.literal('stop-workload'), graceMs: z.int().min(0).max(600_000) }),
+  /**
+   * Store what the folder holds as a snapshot on top of `base`, which nobody makes the head. For a fenced instance, whose
+   * workload is stopped; refused to any other. Result: the record, or null when nothing differs from the base.
+   */
+  z.object({ name: z.literal('harvest'), epoch: epochSchema, base: snapshotRefSchema.nullable() }),
+  /**
+   * Bring what differs in a branch from its base into the folder, then snapshot it. Refused unless primary. Repeating it
+   * changes nothing more.
+   */
+  z.object({
+    name: z.literal('merge-branch'),
+    branchId: branchIdSchema,
+    branch: snapshotRefSchema,
+    base: snapshotRefSchema.nullable(),
+    strategy: mergeStrategySchema,
+    /** Files, or folders with all below them; absent: everything. */
+    paths: z.array(z.string().min(1).max(4_096)).max(MAX_MERGE_PATHS).optional(),
+  }),
   /**
    * Install another version of the agent and restart as it, leaving the workload alone. Refused by an agent that is not
    * installed (`hello.upgradable`), and for an older version without `force`.
@@ -74,6 +94,12 @@ export const actionResultSchema = z.discriminatedUnion('name', [
     check: checkReportSchema.optional(),
   }),
   z.object({ name: z.literal('stop-workload'), state: z.enum(WORKLOAD_STATES) }),
+  z.object({
+    name: z.literal('harvest'),
+    record: snapshotRecordSchema.nullable(),
+    summary: branchSummarySchema.nullable(),
+  }),
+  z.object({ name: z.literal('merge-branch'), merge: mergeResultSchema }),
   /** Sent before the restart; equal versions when there was nothing to do. */
   z.object({ name: z.literal('upgrade'), from: agentVersionSchema, to: agentVersionSchema }),
 ]);

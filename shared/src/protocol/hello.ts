@@ -55,7 +55,10 @@ export const assignmentSchema = z.object({
   epoch: epochSchema,
   standing: z.enum(STANDINGS),
   policy: agentPolicySchema,
-  /** Null: the agent may not use the store (fenced), or there is no grant at this moment; then one comes by `assign`. */
+  /**
+   * Null: the agent may not use the store (fenced, unless what it held is being harvested), or there is no grant at this
+   * moment; then one comes by `assign`.
+   */
   storage: storageGrantSchema.nullable(),
   /** The newest committed snapshot, null when there is none. */
   head: snapshotRefSchema.nullable(),

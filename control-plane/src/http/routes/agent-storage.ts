@@ -29,7 +29,7 @@ export function storageSigner(parts: {
       });
     }
     const now = await currentStanding(db, instanceId);
-    if (now === undefined || now.standing === 'fenced') {
+    if (now?.mayUseStore !== true) {
       throw new DumontError('UNAUTHORIZED', `instance ${instanceId} may not use the store: it is fenced`);
     }
     return signer.sign({ workspaceId: now.workspace.id }, requests);

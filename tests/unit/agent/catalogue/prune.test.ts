@@ -187,3 +187,26 @@ test.each([
   expect(exitCode).toBe(2);
   expect(err).toContain(message);
 });
+
+test('a branch keeps what it needs until its manifest is removed, and then the next prune takes only that', async () => {
+  await using engine = await openEngine();
+  const put = (seed: number) => writeFile(join(engine.root, 'file'), content(seed));
+  await put(1);
+  const base = created(await engine.restarted().create({ epoch: 1, parent: null }));
+  await put(2);
+  const branch = created(await engine.restarted().create({ epoch: 1, parent: base }));
+  await put(3);
+  const head = created(await engine.restarted().create({ epoch: 2, parent: base }));
+  const kept = await run('prune', ...from(engine), '--keep-last', '1', '--json');
+  expect(kept.json()).toMatchObject({ deletedPacks: 0, keptCount: 3 });
+  await rm(join(engine.storePath, branch.manifestKey));
+  const freed = await run('prune', ...from(engine), '--keep-last', '1', '--json');
+  expect(freed.json()).toMatchObject({ deletedPacks: 1, keptCount: 2 });
+  for (const [record, seed] of [
+    [base, 1],
+    [head, 3],
+  ] as const) {
+    await engine.restore(record, { deleteExtra: true });
+    expect(await readFile(join(engine.target, 'file'))).toEqual(Buffer.from(content(seed)));
+  }
+});

@@ -41,6 +41,8 @@ function setUp(inheritedSinceMs: number | null = null) {
     renew: () => {},
     ignoreRules: () => Promise.reject(new Error('not asked')),
     restore: () => Promise.reject(new Error('not asked')),
+    compare: () => Promise.reject(new Error('not asked')),
+    merge: () => Promise.reject(new Error('not asked')),
     create: ({ parent }) => {
       parents.push(parent?.snapshotId ?? null);
       return script.create(parent);

@@ -67,6 +67,9 @@ test.each([
   [['workspaces', 'show', 'demo'], 'object'],
   [['snapshots', 'list', 'demo'], 'array'],
   [['snapshots', 'take', 'demo'], 'object'],
+  [['branches', 'list', 'workspace=demo'], 'array'],
+  [['branches', 'show', 'demo'], 'object'],
+  [['branches', 'merge', 'demo', 'strategy=newest'], 'object'],
   [['failover', 'list', 'workspace=demo'], 'array'],
   [['failover', 'status'], 'object'],
   [['failover', 'report', 'demo'], 'object'],
@@ -89,6 +92,23 @@ test('a machine is found by the beginning of its id, with or without its prefix'
   const unknown = await dumont(['machines', 'show', 'in_zzz'], connected);
   expect(unknown).toMatchObject({ exitCode: 1, stdout: '' });
   expect(unknown.stderr).toBe('error: there is no machine "in_zzz"\nSee "dumont machines list --all".\n');
+});
+
+test('a branch is a table of what differs, tells what a merge did with it, and goes when it is deleted', async () => {
+  const list = await dumont(['branches', 'list'], connected);
+  expect(list.stdout).toMatch(/^BRANCH +WORKSPACE +STATE +ADDED/);
+  expect(list.stdout).toContain(`${data.branchId}  demo       open`);
+  const shown = await dumont(['branches', 'show', data.branchId.slice(0, 12)], connected);
+  expect(shown.stdout).toMatch(/1 added · 0 changed · 0 deleted · 4\.0\d? KiB/);
+  expect(shown.stdout).toMatch(/added +model\.pt +4\.0\d? KiB/);
+  const merged = await dumont(['branches', 'merge', 'demo', 'model.pt'], connected);
+  expect(merged.stdout).toContain('→ demo: 1 taken over; ');
+  const wrong = await dumont(['branches', 'merge', 'demo', '--strategy', 'mine'], connected);
+  expect(wrong.exitCode).toBe(2);
+  expect(wrong.stderr).toContain('side-by-side, newest, theirs, ours');
+  expect((await dumont(['branches', 'delete', data.branchId], connected)).stdout).toContain('is deleted');
+  const gone = await dumont(['branches', 'show', 'demo'], connected);
+  expect(gone).toMatchObject({ exitCode: 1, stderr: 'error: workspace demo has no branch\n' });
 });
 
 test('stop and lose reach the control plane with what was asked', async () => {

@@ -18,6 +18,7 @@ const SILENT: ReadonlySet<EventType> = new Set([
   'credential.replaced',
   'agent.upgrade-offered',
   'gateway.moved',
+  'branch.deleted',
 ]);
 
 function event(type: string, data: EventView['data'] = {}): EventView {

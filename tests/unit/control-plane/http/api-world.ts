@@ -8,6 +8,7 @@ import { GatewayAddresses } from '@dumont/control-plane/gateway/addresses.ts';
 import { createApp } from '@dumont/control-plane/http/app.ts';
 import type { ApiServices } from '@dumont/control-plane/http/services.ts';
 import { EventFeed } from '@dumont/control-plane/live/event-feed.ts';
+import { findBranch } from '@dumont/control-plane/store/branches.ts';
 import type { Database } from '@dumont/control-plane/store/database.ts';
 import { findOperation, insertOperation } from '@dumont/control-plane/store/operations.ts';
 import { openDatabase } from '@dumont/control-plane/store/open-database.ts';
@@ -19,6 +20,8 @@ import type { InstanceId } from '@dumont/shared/model/ids.ts';
 import { newId } from '@dumont/shared/model/ids.ts';
 import { createLogger } from '@dumont/shared/node/logger.ts';
 import type { Heartbeat } from '@dumont/shared/protocol/heartbeat.ts';
+import { BranchKeeper } from '@dumont/control-plane/workspaces/branch-keeper.ts';
+import { must } from '@dumont/shared/util/assert.ts';
 import type { Clock } from '@dumont/shared/util/clock.ts';
 import { systemClock } from '@dumont/shared/util/clock.ts';
 import { DumontError } from '@dumont/shared/util/errors.ts';
@@ -95,10 +98,13 @@ function testServices(parts: {
   readonly token: string;
 }): ApiServices {
   const { db, clock, feed, calls, fleet, token } = parts;
+  const log = createLogger('api-test', 'silent');
+  const removeObject = () => Promise.resolve();
+  const keeper = new BranchKeeper({ db, clock, log, removeObject, onChange: () => {} });
   return {
     db,
     clock,
-    log: createLogger('api-test', 'silent'),
+    log,
     version: '0.0.0-test',
     apiToken: token,
     events: feed,
@@ -155,6 +161,15 @@ function testServices(parts: {
     publicUrl: undefined,
     downloads: { folder: '/nowhere', installScript: '/nowhere' },
     takeSnapshot: () => Promise.resolve(null),
+    branches: {
+      merge: async (branchId) => {
+        const branch = must(await findBranch(db, branchId), 'the route has looked');
+        const counts = { taken: 1, beside: 0, same: 0, kept: 0, deleted: 0 };
+        const paths = [{ path: 'model.pt', outcome: 'taken' as const }];
+        return { branch, merge: { counts, bytesWritten: 4_096, paths, snapshotBefore: null, snapshotAfter: null } };
+      },
+      delete: (branch) => keeper.delete(branch),
+    },
     failoverReport: async (failoverId) => {
       const operation = await findOperation(db, failoverId);
       if (operation === undefined) throw new DumontError('NOT_FOUND', `there is no failover ${failoverId}`);

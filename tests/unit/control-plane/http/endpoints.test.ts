@@ -49,7 +49,8 @@ function urlOf(name: EndpointName, query?: string): string {
     .replace(':workspace', 'demo')
     .replace(':instanceId', data.primaryId)
     .replace(':failoverId', data.failoverId)
-    .replace(':operationId', data.failoverId);
+    .replace(':operationId', data.failoverId)
+    .replace(':branchId', data.branchId);
   return `${world.url}${API_PREFIX}${path}${query === undefined ? '' : `?${query}`}`;
 }
 
@@ -118,7 +119,7 @@ test.each(NAMES.filter((name) => ENDPOINTS[name].path.includes(':')))(
   '%s answers 404 for a name nobody has',
   async (name) => {
     const { body } = goodRequest(name);
-    const url = urlOf(name).replace(/demo|(?:in|op)_\w+/, 'nobody');
+    const url = urlOf(name).replace(/demo|(?:in|op|br)_\w+/, 'nobody');
     const response = await fetch(url, {
       method: ENDPOINTS[name].method,
       headers: { authorization: `Bearer ${world.token}`, 'content-type': 'application/json' },

@@ -1,6 +1,8 @@
+import { commitBranch } from '@dumont/control-plane/store/branches.ts';
 import type { Database } from '@dumont/control-plane/store/database.ts';
 import { appendEvent } from '@dumont/control-plane/store/events.ts';
 import { insertEnrolment } from '@dumont/control-plane/store/enrolments.ts';
+import { openHarvest } from '@dumont/control-plane/store/harvests.ts';
 import { hashSecret } from '@dumont/control-plane/workspaces/credentials.ts';
 import { applyInstanceEvent, insertInstance, setProviderRef } from '@dumont/control-plane/store/instances.ts';
 import { closeRefused, markRented, openLedgerRow } from '@dumont/control-plane/store/ledger.ts';
@@ -9,10 +11,11 @@ import { commitSnapshot } from '@dumont/control-plane/store/snapshots.ts';
 import { endStep, startStep } from '@dumont/control-plane/store/steps.ts';
 import { insertWorkspace, promotePrimary, setEndpoint } from '@dumont/control-plane/store/workspaces.ts';
 import type { FailoverReport } from '@dumont/shared/api/failover-report.ts';
-import type { InstanceId, OperationId, SnapshotId, WorkspaceId } from '@dumont/shared/model/ids.ts';
+import type { BranchId, InstanceId, OperationId, SnapshotId, WorkspaceId } from '@dumont/shared/model/ids.ts';
 import { newId } from '@dumont/shared/model/ids.ts';
 import { workspacePolicySchema } from '@dumont/shared/model/policy.ts';
 import type { SnapshotRecord } from '@dumont/shared/protocol/snapshot-record.ts';
+import { assert, must } from '@dumont/shared/util/assert.ts';
 
 export interface SampleData {
   readonly workspaceId: WorkspaceId;
@@ -23,6 +26,8 @@ export interface SampleData {
   readonly snapshotIds: readonly SnapshotId[];
   /** A finished failover with four steps. */
   readonly failoverId: OperationId;
+  /** What the machine that is gone still held. */
+  readonly branchId: BranchId;
 }
 
 const HOUR_MS = 3_600_000;
@@ -56,13 +61,14 @@ export async function fillSampleData(db: Database, nowMs: number): Promise<Sampl
     await commitSnapshot(db, commit);
     snapshotIds.push(record.snapshotId);
   }
+  const branchId = await addBranch(db, { workspaceId, instanceId: goneId, operationId: failoverId, atMs: nowMs });
   for (let index = 0; index < 5; index += 1) {
     await appendEvent(db, { type: 'snapshot.committed', atMs: nowMs - 5_000 + index, workspaceId, data: { index } });
   }
   const expiresAtMs = Number.MAX_SAFE_INTEGER;
   const hash = hashSecret(SAMPLE_ENROL_TOKEN);
   await insertEnrolment(db, { hash, instanceId: primaryId, atMs: 1, expiresAtMs });
-  return { workspaceId, primaryId, goneId, snapshotIds, failoverId };
+  return { workspaceId, primaryId, goneId, snapshotIds, failoverId, branchId };
 }
 
 /** Of the primary, which has not used it. */
@@ -107,6 +113,27 @@ async function addMachine(
   const ledgerRow = { provider: 'local', label: `dumont-${id}`, priceMicroUsdPerHour: 410_000, atMs: machine.atMs };
   await openLedgerRow(db, { instanceId: id, ...ledgerRow });
   return id;
+}
+
+async function addBranch(
+  db: Database,
+  machine: {
+    readonly workspaceId: WorkspaceId;
+    readonly instanceId: InstanceId;
+    readonly operationId: OperationId;
+    readonly atMs: number;
+  },
+): Promise<BranchId> {
+  const { instanceId, atMs } = machine;
+  await db.query("update instances set epoch = 0, state = 'lost' where id = $1", [instanceId]);
+  const harvest = must(await openHarvest(db, { ...machine, commandId: newId('command') }), 'it is fenced');
+  const change = { path: 'model.pt', change: 'added', sizeBytes: 4_096, modifiedAtMs: atMs } as const;
+  const summary = { addedCount: 1, changedCount: 0, deletedCount: 0, changedBytes: 4_096, changes: [change] };
+  const record = sampleRecord(harvest.baseSnapshotId, atMs);
+  const outcome = await commitBranch(db, { ...machine, epoch: 0, record, summary, keepMs: HOUR_MS });
+  await db.query("update instances set state = 'gone' where id = $1", [instanceId]);
+  assert(outcome.kind === 'committed', 'a permitted branch is committed');
+  return outcome.branch.id;
 }
 
 function sampleRecord(parentId: SnapshotId | null, startedAtMs: number): SnapshotRecord {
@@ -154,6 +181,7 @@ export function sampleReport(failoverId: string, changes: Partial<FailoverReport
     totalMs: 4_176,
     gatewayMs: 240,
     standby: null,
+    branches: [],
     rpoMs: 812,
     epoch: 2,
     from: { ...machine, instanceId: 'in_aaaaaaaaaaaaaaaaaaaa', machineId: 'm-12' },

@@ -1,4 +1,5 @@
 import type { InstanceId, SnapshotId } from '@dumont/shared/model/ids.ts';
+import type { MergeResult } from '@dumont/shared/protocol/branch.ts';
 import type { Action, ActionResult, RestoreResult } from '@dumont/shared/protocol/command.ts';
 import type { Assignment } from '@dumont/shared/protocol/hello.ts';
 import type { Clock } from '@dumont/shared/util/clock.ts';
@@ -91,9 +92,18 @@ async function obey(_instanceId: InstanceId, action: Action): Promise<ActionResu
       return { name: 'start-workload', state: 'running', pid: 42 };
     case 'stop-workload':
       return { name: 'stop-workload', state: 'stopped' };
+    case 'harvest':
+      return { name: 'harvest', record: null, summary: null };
+    case 'merge-branch':
+      return { name: 'merge-branch', merge: mergedNothing() };
     case 'upgrade':
       return { name: 'upgrade', from: '0.1.0', to: action.release.version };
   }
+}
+
+function mergedNothing(): MergeResult {
+  const counts = { taken: 0, beside: 0, same: 0, kept: 0, deleted: 0 };
+  return { counts, bytesWritten: 0, paths: [], snapshotBefore: null, snapshotAfter: null };
 }
 
 export function restored(snapshotId: SnapshotId): RestoreResult {

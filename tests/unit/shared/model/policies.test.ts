@@ -20,6 +20,7 @@ test('the defaults of a policy are those the product promises', () => {
   expect(workspacePolicySchema.parse({})).toEqual({
     ports: { public: false },
     standby: { enabled: false, maxPriceMicroUsdPerHour: 100_000 },
+    branches: { harvest: true, waitMs: 0, keepMs: 1_209_600_000 },
     strategy: 'race',
     raceWidth: 3,
     detectMode: 'fast',
