@@ -3,6 +3,7 @@ import type { Clock } from '@dumont/shared/util/clock.ts';
 import type { Random } from '@dumont/shared/util/random.ts';
 import type { Identity } from '../identity/credential-file.ts';
 import { MemoryKeeper } from '../host/memory-keeper.ts';
+import { RestoreMemory } from '../restore/restore-memory.ts';
 import { restoreSnapshot } from '../restore/restorer.ts';
 import { RingKeeper } from '../secrets/ring-keeper.ts';
 import type { StoreSecrets } from '../snapshot/seal.ts';
@@ -52,6 +53,8 @@ export function storeEngine(options: StoreEngineOptions): OpenEngine {
       return snapshotter;
     };
     const memory = new MemoryKeeper();
+    // A replacement restores again and again while it draws near to a machine that works on.
+    const restored = new RestoreMemory();
     return {
       renew: (grant) => store.renew(grant),
       ignoreRules: () => loadIgnoreRules(root),
@@ -65,10 +68,11 @@ export function storeEngine(options: StoreEngineOptions): OpenEngine {
       restore: async (request) => {
         const { snapshot, signal } = request;
         const secrets = await keys.secretsFor(snapshot, { signal });
-        const restored = await restoreSnapshot({ ...request, store, secrets, target: root, clock, deleteExtra: true });
+        const place = { store, secrets, target: root, memory: restored, clock } as const;
+        const outcome = await restoreSnapshot({ ...request, ...place, deleteExtra: true });
         // Nothing runs in the folder yet: what lies there is the snapshot, so the next one reads only what changes.
         await snapshotterFor(secrets).adopt(snapshot, { signal });
-        return restored;
+        return outcome;
       },
       [Symbol.asyncDispose]: () => store[Symbol.asyncDispose](),
     };

@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import type { AgentRole } from './instance.ts';
 
 /** How long mere silence lasts, from the last sign of life, before the old primary is fenced; hard evidence fences at once. */
 export const COMMIT_DELAY_MS = { fast: 3_000, balanced: 6_000, cautious: 10_000 } as const;
@@ -44,6 +45,18 @@ export type WorkspacePorts = z.infer<typeof workspacePortsSchema>;
 export const standbyPolicySchema = z.strictObject({
   enabled: z.boolean().default(false).describe('Keep a standby machine.'),
   maxPriceMicroUsdPerHour: z.int().positive().default(100_000).describe('Its price cap, micro-dollars per hour.'),
+  trustAfterMs: z
+    .int()
+    .min(0)
+    .max(86_400_000)
+    .default(0)
+    .describe('Users are sent to it only once it has been up this long, ms.'),
+  command: z
+    .string()
+    .min(1)
+    .max(8_192)
+    .optional()
+    .describe('Shell command run on it while users work there; without a GPU.'),
 });
 export type StandbyPolicy = z.infer<typeof standbyPolicySchema>;
 
@@ -65,3 +78,10 @@ export const workspacePolicySchema = z.strictObject({
 export type WorkspacePolicy = z.infer<typeof workspacePolicySchema>;
 /** As a caller writes it: every defaulted field may be left out. */
 export type WorkspacePolicyInput = z.input<typeof workspacePolicySchema>;
+
+/** What a machine of this role runs while it is the workspace's primary; null: nothing. Pure. */
+export function workloadOf(policy: Pick<WorkspacePolicy, 'workload' | 'standby'>, role: AgentRole): Workload | null {
+  if (role === 'gpu') return policy.workload ?? null;
+  const { command } = policy.standby;
+  return command === undefined ? null : { command, restart: true };
+}
