@@ -21,8 +21,6 @@ const MAX_PENDING = 200_000;
 const ATTEMPTS = 3;
 const RETRY_MS = 200;
 const RECONCILE_MS = 2_000;
-/** Users on a standby can work: after a failover that found no GPU the next search waits, so that nobody rents in a storm. */
-const NEXT_WAY_BACK_MS = 900_000;
 
 /**
  * Turns the detector's verdicts into operations, in the order they came: confirm opens a failover, commit fences the
@@ -93,7 +91,7 @@ export class Guardian implements AsyncDisposable {
         this.#postponed.delete(verdict.instanceId);
       }
       for (const instance of await listUnattendedLosses(db)) await this.#attend(instance);
-      const notFailedSinceMs = this.#parts.clock.nowMs() - NEXT_WAY_BACK_MS;
+      const notFailedSinceMs = this.#parts.clock.nowMs() - this.#parts.limits.wayBackPauseMs;
       for (const workspace of await listLeftOnStandby(db, notFailedSinceMs)) await this.#bringBack(workspace);
     } catch (error) {
       log.warn({ event: 'guardian.reconcile', err: error }, 'could not look after losses, will try again');
