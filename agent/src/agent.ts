@@ -278,20 +278,9 @@ async function leave(
 function dutyOf(parts: AgentParts, stateFile: StateFile, link: ControlLink): Duty {
   const { config, openEngine, clock, random, log } = parts;
   const { workspaceDir, stateDir, workloadEnvironment, machineHost } = config;
-  if (parts.identity.role === 'standby') {
-    return new StandbyDuty({ workspaceDir, stateDir, listenHost: machineHost, openEngine, link, clock, random, log });
-  }
-  return new GpuDuty({
-    workspaceDir,
-    stateDir,
-    workloadEnvironment,
-    stateFile,
-    openEngine,
-    link,
-    clock,
-    random,
-    log,
-  });
+  const options = { workspaceDir, stateDir, workloadEnvironment, stateFile, openEngine, link, clock, random, log };
+  if (parts.identity.role === 'gpu') return new GpuDuty(options);
+  return new StandbyDuty({ ...options, listenHost: machineHost });
 }
 
 async function upgraderOf({ config, clock, random }: AgentParts) {

@@ -317,6 +317,7 @@ const OPERATION_LIMITS: OperationLimits = {
   releaseWaitMs: 60_000,
   giveUpAfterMs: 1_800_000,
   retryPauseMs: 2_000,
+  wayBackPauseMs: 900_000,
 };
 
 /** Silent for this many beats: not one that was lost on the way. */

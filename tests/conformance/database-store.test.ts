@@ -67,7 +67,6 @@ onEachDatabase((database) => {
       endpointInstanceId: null,
       headSnapshotId: null,
       standbyInstanceId: null,
-      standbySaveEpoch: null,
       policy,
       createdAtMs: 1_763_000_000_123,
     };

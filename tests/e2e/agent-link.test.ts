@@ -78,7 +78,7 @@ test('a standby connects, beats and runs no workload', async () => {
   await server.waitFor('heartbeat');
   expect(server.hellos()[0]?.role).toBe('standby');
   const started = await server.run({ name: 'start-workload', stableMs: 0 });
-  expect(started).toMatchObject({ ok: false, code: 'UNSUPPORTED' });
+  expect(started).toMatchObject({ ok: false, code: 'CONFLICT' });
 });
 
 test('a bad environment names every variable at fault; help lists them all', () => {

@@ -20,7 +20,7 @@ async function freePort(): Promise<number> {
   return port;
 }
 
-test('two agents keep a folder on both machines by their assignments, and beats tell how far apart they are', async () => {
+test('two agents keep a folder on both machines by their assignments, until the standby is primary itself', async () => {
   await using folder = await makeTempFolder();
   const store = join(folder.path, 'store');
   await mkdir(store);
@@ -64,4 +64,21 @@ test('two agents keep a folder on both machines by their assignments, and beats 
     return (forPrimary.of('heartbeat').at(-1)?.standbyBehindMs ?? 0) > 0;
   });
   expect(await readFile(join(standbyHost.workspaceDir, 'late'), 'utf8').catch(() => null)).toBeNull();
+
+  // Users are sent to the standby: it serves them and publishes what it has, without being asked.
+  expect(await forStandby.run({ name: 'snapshot' })).toMatchObject({ ok: false, code: 'CONFLICT' });
+  const workload = { command: 'cp model served; exec sleep 600', restart: true };
+  forStandby.assign({ standing: 'primary', epoch: 2, workload, sync: undefined });
+  const served = () => readFile(join(standbyHost.workspaceDir, 'served'), 'utf8').catch(() => '');
+  await eventually('its command runs', async () => (await served()) === 'weights-2');
+  expect((await forStandby.waitFor('snapshot-commit')).epoch).toBe(2);
+  await eventually('beats say so', () => forStandby.of('heartbeat').at(-1)?.workload === 'running');
+  await standby.logged('sync-ended');
+  // It goes on after a crash of the agent, and ends with the epoch.
+  await standby.crash();
+  await using again = new AgentProcess(forStandby, standbyHost);
+  await again.logged('workload-adopted');
+  forStandby.assign({ standing: 'fenced', epoch: 3, storage: null });
+  await eventually('it is stopped', () => forStandby.of('heartbeat').at(-1)?.workload === 'stopped');
+  expect(await forStandby.run({ name: 'snapshot' })).toMatchObject({ ok: false, code: 'CONFLICT' });
 });

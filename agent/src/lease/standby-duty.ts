@@ -1,45 +1,34 @@
 import { mkdir } from 'node:fs/promises';
-import type { Logger } from '@dumont/shared/node/logger.ts';
 import type { ActionResult } from '@dumont/shared/protocol/command.ts';
+import type { WorkloadState } from '@dumont/shared/protocol/heartbeat.ts';
 import type { Assignment } from '@dumont/shared/protocol/hello.ts';
-import type { Clock } from '@dumont/shared/util/clock.ts';
+import type { LastWords } from '@dumont/shared/protocol/notice.ts';
 import { DumontError, toDumontError } from '@dumont/shared/util/errors.ts';
-import type { Random } from '@dumont/shared/util/random.ts';
-import type { ControlLink } from '../link/control-link.ts';
+import type { SyncState } from '../sync/sync-state.ts';
 import { SyncReceiver } from '../sync/sync-receiver.ts';
 import type { Duty, DutyAction } from './duty.ts';
-import { EngineHolder } from './engine-holder.ts';
-import type { OpenEngine, WorkOptions } from './engine.ts';
+import type { WorkOptions } from './engine.ts';
+import { GpuDuty, type GpuDutyOptions } from './gpu-duty.ts';
 import { PeerEar, type PeerWord } from './peer-ear.ts';
-import { Publisher } from './publisher.ts';
 
 /** A port that is still taken or a full disk may be well again soon. */
 const RETRY_MS = 2_000;
 
-export interface StandbyDutyOptions {
-  readonly workspaceDir: string;
-  readonly stateDir: string;
+export interface StandbyDutyOptions extends GpuDutyOptions {
   /** Where it listens; null: where the assignment says. */
   readonly listenHost: string | null;
-  readonly openEngine: OpenEngine;
-  readonly link: Pick<ControlLink, 'commitSnapshot'>;
-  readonly clock: Clock;
-  readonly random: Random;
-  readonly log: Logger;
 }
 
-/** Nobody watches a standby's folder: each snapshot looks at all of it. */
-const UNWATCHED = { isDirty: false, sinceMonotonicMs: null, take: () => null, restore: () => {} } as const;
-
 /**
- * A standby keeps its folder equal to the primary's while its assignment says so, and runs nothing. Asked for a snapshot
- * while it receives nothing, because nobody is primary, it commits what the folder holds; the control plane decides
- * whether that counts.
+ * A standby keeps its folder equal to the primary's while its assignment says so, and runs nothing. Made primary itself,
+ * it receives nothing more and goes on from what the folder holds as any primary does: it publishes, and runs the command
+ * that the assignment names, without being asked, because users are there already. It never becomes a standby again.
  */
 export class StandbyDuty implements Duty {
-  readonly workloadState = 'unstarted';
   readonly #options: StandbyDutyOptions;
   readonly #stopping = new AbortController();
+  /** What it does once it was made primary. */
+  readonly #serving: GpuDuty;
   #assignment: Assignment | null = null;
   /** Assignments take effect one after another. */
   #settling: Promise<void> = Promise.resolve();
@@ -47,28 +36,31 @@ export class StandbyDuty implements Duty {
   #receiverKey = '';
   #receiverEpoch = 0;
   readonly #ear = new PeerEar();
-  readonly #engines: EngineHolder;
-  #publisher: Publisher | null = null;
   #cancelRetry = () => {};
 
   constructor(options: StandbyDutyOptions) {
     this.#options = options;
-    this.#engines = new EngineHolder(options.openEngine);
+    this.#serving = new GpuDuty(options);
+  }
+
+  get workloadState(): WorkloadState {
+    return this.#serving.workloadState;
   }
 
   assign(assignment: Assignment): void {
     this.#assignment = assignment;
     this.#receiver?.hearEpoch(assignment.epoch);
-    this.#engines.renew(assignment);
-    if (assignment.sync !== undefined || assignment.standing !== 'standby') this.#stopSaving();
+    // Publishing under an epoch that is over must not wait for its turn.
+    if (assignment.standing === 'fenced') this.#serving.assign(assignment);
     this.#settling = this.#settling.then(async () => {
       if (assignment !== this.#assignment) return;
       const { log, clock } = this.#options;
       try {
         await this.#receiveAs(assignment);
+        if (assignment.standing === 'primary') await this.#serve(assignment);
       } catch (error) {
         const err = toDumontError(error);
-        log.error({ event: 'sync-listen-failed', err, retryInMs: RETRY_MS }, 'the standby could not listen for sync');
+        log.error({ event: 'assignment-failed', err, retryInMs: RETRY_MS }, 'the assignment could not take effect');
         this.#cancelRetry();
         this.#cancelRetry = clock.after(RETRY_MS, () => {
           if (assignment === this.#assignment) this.assign(assignment);
@@ -77,50 +69,29 @@ export class StandbyDuty implements Duty {
     });
   }
 
-  online(): void {}
+  online(): void {
+    this.#serving.online();
+  }
 
   epochHeard(epoch: number): void {
     this.#receiver?.hearEpoch(epoch);
+    this.#serving.epochHeard(epoch);
   }
 
-  async perform(action: DutyAction, { onProgress }: WorkOptions): Promise<ActionResult> {
-    if (action.name !== 'snapshot') throw new DumontError('UNSUPPORTED', `a standby does not perform ${action.name}`);
+  async perform(action: DutyAction, options: WorkOptions): Promise<ActionResult> {
     await this.#settling;
-    const assignment = this.#assignment;
-    if (assignment?.standing !== 'standby' || this.#receiver !== null) {
-      throw new DumontError('CONFLICT', 'a standby saves its folder only while nobody is primary');
+    if (this.#assignment?.standing === 'standby') {
+      throw new DumontError('CONFLICT', `a standby does not perform ${action.name}`);
     }
-    if (this.#publisher !== null) throw new DumontError('CONFLICT', 'another snapshot is being taken');
-    const engine = await this.#engines.engineFor(assignment, async () => this.#stopSaving());
-    const { link, clock, random, log } = this.#options;
-    const publisher = new Publisher({
-      engine,
-      dirty: UNWATCHED,
-      commit: (request, signal) => link.commitSnapshot(request, signal),
-      isOnline: () => true,
-      unsavedSinceMs: null,
-      onSaved: () => {},
-      epoch: assignment.epoch,
-      head: assignment.head,
-      intervalMs: 0,
-      clock,
-      random,
-      log,
-    });
-    this.#publisher = publisher;
-    try {
-      return { name: 'snapshot', record: await publisher.publishNow(onProgress) };
-    } finally {
-      this.#publisher = null;
-    }
+    return this.#serving.perform(action, options);
   }
 
   unsavedMs(): number {
-    return 0;
+    return this.#serving.unsavedMs();
   }
 
-  standbyBehind(): null {
-    return null;
+  standbyBehind(): SyncState | null {
+    return this.#serving.standbyBehind();
   }
 
   peerWord(): PeerWord | null {
@@ -128,36 +99,39 @@ export class StandbyDuty implements Duty {
     return this.#ear.listen({ epoch: this.#receiverEpoch, heardAtMs }, this.#options.clock.monotonicMs());
   }
 
-  async lastWords(): Promise<null> {
-    return null;
+  lastWords(withinMs: number): Promise<LastWords | null> {
+    return this.#serving.lastWords(withinMs);
   }
 
-  async stopWorkload(): Promise<void> {}
+  async stopWorkload(): Promise<void> {
+    await this.#serving.stopWorkload();
+  }
 
-  async settle(): Promise<void> {}
+  async settle(withinMs: number): Promise<void> {
+    await this.#serving.settle(withinMs);
+  }
 
   async [Symbol.asyncDispose](): Promise<void> {
     this.#assignment = null;
     this.#stopping.abort(new DumontError('ABORTED', 'the agent stops'));
     await this.#settling;
     this.#cancelRetry();
-    await this.#receiver?.[Symbol.asyncDispose]();
-    this.#receiver = null;
-    await this.#publisher?.stop(new DumontError('ABORTED', 'the agent stops'));
-    await this.#engines[Symbol.asyncDispose]();
+    await this.#endReceiving();
+    await this.#serving[Symbol.asyncDispose]();
   }
 
-  /** What it was asked to save is over: the folder belongs to a primary again, or is nobody's. */
-  #stopSaving(): void {
-    void this.#publisher?.stop(new DumontError('STALE_EPOCH', 'the workspace has moved on'));
+  async #serve(assignment: Assignment): Promise<void> {
+    const { stateFile } = this.#options;
+    if (stateFile.state.standing !== 'primary') {
+      await stateFile.update({ workloadWanted: assignment.workload !== null });
+    }
+    this.#serving.assign(assignment);
   }
 
   async #receiveAs({ sync, workspaceId }: Assignment): Promise<void> {
     const receiverKey = sync?.role === 'receive' ? JSON.stringify({ sync, workspaceId }) : '';
     if (receiverKey === this.#receiverKey) return;
-    this.#receiverKey = '';
-    await this.#receiver?.[Symbol.asyncDispose]();
-    this.#receiver = null;
+    await this.#endReceiving();
     if (sync?.role !== 'receive') return;
     const { workspaceDir: root, stateDir, listenHost, clock, log } = this.#options;
     const { port, token, epoch } = sync;
@@ -168,5 +142,16 @@ export class StandbyDuty implements Duty {
     this.#receiver = await SyncReceiver.listen(options, this.#stopping.signal);
     this.#receiverEpoch = epoch;
     this.#receiverKey = receiverKey;
+  }
+
+  /** Batches are carried out whole, so from here on the folder is what the watermark says. */
+  async #endReceiving(): Promise<void> {
+    this.#receiverKey = '';
+    const receiver = this.#receiver;
+    this.#receiver = null;
+    if (receiver === null) return;
+    const { watermark } = receiver;
+    await receiver[Symbol.asyncDispose]();
+    this.#options.log.info({ event: 'sync-ended', ...watermark }, 'nothing more is received');
   }
 }

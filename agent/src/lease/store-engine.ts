@@ -8,6 +8,7 @@ import { summarize } from '../branches/summarize.ts';
 import { treeOf } from '../branches/tree.ts';
 import type { Identity } from '../identity/credential-file.ts';
 import { MemoryKeeper } from '../host/memory-keeper.ts';
+import { RestoreMemory } from '../restore/restore-memory.ts';
 import { restoreSnapshot } from '../restore/restorer.ts';
 import { RingKeeper } from '../secrets/ring-keeper.ts';
 import { readManifest } from '../snapshot/manifest-store.ts';
@@ -59,6 +60,8 @@ export function storeEngine(options: StoreEngineOptions): OpenEngine {
     };
     const memory = new MemoryKeeper();
     let isMerging = false;
+    // A replacement restores again and again while it draws near to a machine that works on.
+    const restored = new RestoreMemory();
     return {
       renew: (grant) => store.renew(grant),
       ignoreRules: () => loadIgnoreRules(root),
@@ -90,10 +93,11 @@ export function storeEngine(options: StoreEngineOptions): OpenEngine {
       restore: async (request) => {
         const { snapshot, signal } = request;
         const secrets = await keys.secretsFor(snapshot, { signal });
-        const restored = await restoreSnapshot({ ...request, store, secrets, target: root, clock, deleteExtra: true });
+        const place = { store, secrets, target: root, memory: restored, clock } as const;
+        const outcome = await restoreSnapshot({ ...request, ...place, deleteExtra: true });
         // Nothing runs in the folder yet: what lies there is the snapshot, so the next one reads only what changes.
         await snapshotterFor(secrets).adopt(snapshot, { signal });
-        return restored;
+        return outcome;
       },
       [Symbol.asyncDispose]: () => store[Symbol.asyncDispose](),
     };

@@ -6,7 +6,7 @@ import { FAILOVER_STATES } from '@dumont/shared/model/failover.ts';
 import type { Cli, CommandHost } from '../cli.ts';
 import { followOperation } from '../follow.ts';
 import { collect, resolveFailoverId } from '../ids.ts';
-import { failoverHeadline, renderFailoverReport } from '../output/failover-report.ts';
+import { failoverHeadline, renderFailoverReport, standbyParts } from '../output/failover-report.ts';
 import { formatAge, formatId, formatMaybeDuration, formatCost } from '../output/format.ts';
 import { printList } from '../output/list.ts';
 import { renderOperation } from '../output/operation.ts';
@@ -99,8 +99,13 @@ function isServed({ state }: OperationView): boolean {
 async function showStatus(cli: Cli, which: string | undefined): Promise<void> {
   const failoverId = await resolveFailoverId(cli, which);
   const operation = await cli.client.call('getFailover', { params: { failoverId } });
-  if (cli.json) cli.printJson(operation);
-  else cli.print(renderOperation(cli, operation));
+  if (cli.json) {
+    cli.printJson(operation);
+    return;
+  }
+  cli.print(renderOperation(cli, operation));
+  const onStandby = standbyParts(await cli.client.call('getFailoverReport', { params: { failoverId } }));
+  if (onStandby.length > 0) cli.print(`standby: ${onStandby.join(' · ')}`);
 }
 
 async function showReport(cli: Cli, which: string | undefined): Promise<void> {

@@ -67,7 +67,7 @@ async function showWorkspace(cli: Cli, idOrName: string): Promise<void> {
   cli.print('');
   cli.print(
     renderFacts(cli, [
-      ['primary', [workspace.primaryInstanceId ?? NONE, `epoch ${workspace.epoch}`]],
+      ['primary', [workspace.primaryInstanceId ?? NONE, ...servedFacts(workspace), `epoch ${workspace.epoch}`]],
       ['ssh', sshFacts(workspace)],
       ['http', workspace.gateway.http === null ? [] : [workspace.gateway.http, openTo(policy.ports)]],
       ['standby', standbyFacts(workspace)],
@@ -88,6 +88,10 @@ async function showWorkspace(cli: Cli, idOrName: string): Promise<void> {
 /** `host:port`; undefined without an address. */
 function sshOf({ gateway: { ssh } }: WorkspaceView): string | undefined {
   return ssh === null ? undefined : `${ssh.host}:${ssh.port}`;
+}
+
+function servedFacts({ servedBy }: WorkspaceView): readonly string[] {
+  return servedBy === 'standby' ? ['the standby, until a GPU machine is ready'] : [];
 }
 
 function standbyFacts({ standby, policy }: WorkspaceView): readonly string[] {

@@ -40,13 +40,16 @@ export function failoverHeadline(cli: Pick<View, 'colors'>, report: FailoverRepo
   if (report.totalMs === null) return [colors.yellow(`still ${report.state}`), cost].join(' · ');
   const served = colors.green(`served again in ${colors.bold(formatSeconds(report.totalMs))}`);
   const lost = report.rpoMs === null ? 'no snapshot to restore' : `lost ${formatSeconds(report.rpoMs)} of work`;
-  return [served, report.rpoMs === 0 ? 'lost nothing' : lost, cost].join(' · ');
+  const early = report.standby?.takeoverMs ?? null;
+  const onStandby = early === null ? [] : [`on the standby in ${formatSeconds(early)}`];
+  return [served, ...onStandby, report.rpoMs === 0 ? 'lost nothing' : lost, cost].join(' · ');
 }
 
 const TRIGGERS: Readonly<Record<FailoverReport['trigger'], readonly string[]>> = {
   detector: ['found by the detector'],
   operator: [],
   preempted: ['said by the machine'],
+  standby: ['users were left on the standby'],
 };
 
 function factsOf(cli: View, report: FailoverReport): readonly Fact[] {
@@ -134,25 +137,35 @@ function checkParts(check: NonNullable<FailoverReport['check']>): readonly strin
   return [`${who} ${ready}first token after ${formatDuration(check.firstTokenMs)}, ${check.tokens ?? 0} tokens`];
 }
 
-function standbyParts({ standby }: FailoverReport): readonly string[] {
+/** What the standby of a failover did, in a few words each; empty without one. */
+export function standbyParts({ standby }: FailoverReport): readonly string[] {
   if (standby === null) return [];
-  const { outcome, savedMs, savedBytes, tookMs, reason } = standby;
+  const { outcome, reason, takeoverMs, gatewayMs, servedMs, pauseMs } = standby;
+  if (outcome === 'not-used') return ['not used', ...(reason === null ? [] : [reason])];
+  const taken = takeoverMs === null ? [] : [`took over ${formatSeconds(takeoverMs)} after the last beat`];
+  const answered = gatewayMs === null ? [] : [`answered ${formatDuration(gatewayMs)} later`];
+  return [...taken, ...answered, endOfStandby(outcome, servedMs), ...(pauseMs === null ? [] : [pausePart(pauseMs)])];
+}
+
+function endOfStandby(
+  outcome: Exclude<NonNullable<FailoverReport['standby']>['outcome'], 'not-used'>,
+  servedMs: number | null,
+): string {
+  const served = servedMs === null ? '' : ` after ${formatSeconds(servedMs)}`;
   switch (outcome) {
-    case 'pending':
-      return ['is saving its copy'];
-    case 'failed':
-      return ['not used', ...(reason === null ? [] : [reason])];
-    case 'nothing-newer':
-      return ['had nothing newer than the last snapshot'];
-    case 'saved':
-      return [
-        savedMs === null ? 'saved all of the work' : `saved ${formatSeconds(savedMs)} of work`,
-        ...(savedBytes === null ? [] : [`${formatBytes(savedBytes)} new`]),
-        ...(tookMs === null ? [] : [`in ${formatDuration(tookMs)}`]),
-      ];
+    case 'serves':
+      return 'users work on it';
+    case 'handed-over':
+      return `handed over${served}`;
+    case 'lost':
+      return `lost as well${served}`;
     default:
       return assertNever(outcome);
   }
+}
+
+function pausePart(pauseMs: number): string {
+  return `pause ${formatDuration(pauseMs)}`;
 }
 
 function branchParts(cli: View, { branches }: FailoverReport): readonly string[] {

@@ -56,9 +56,9 @@ export function narrate(event: EventView, host = 'the machine'): string | undefi
     case 'instance.alive':
       return `${host} is back: false alarm`;
     case 'failover.started':
-      return data['trigger'] !== 'detector'
-        ? 'moving the workspace to another machine'
-        : `loss CONFIRMED after ${duration(data['detectMs'])}, failover begins\n(${text(data['reason'])})`;
+      return data['trigger'] === 'detector'
+        ? `loss CONFIRMED after ${duration(data['detectMs'])}, failover begins\n(${text(data['reason'])})`
+        : 'moving the workspace to another machine';
     case 'workspace.fenced':
       return `${host} may act for the workspace no more: FENCED by epoch ${text(data['epoch'])}`;
     case 'snapshot.committed':
@@ -67,12 +67,14 @@ export function narrate(event: EventView, host = 'the machine'): string | undefi
       return `${host} is the STANDBY: it follows every change`;
     case 'standby.dropped':
       return `${host} is the standby no more: ${text(data['reason'])}`;
-    case 'standby.saved':
-      return `the standby saved ${bytes(data['savedBytes'])} that no snapshot held`;
-    case 'standby.not-saved':
-      return data['outcome'] === 'failed'
-        ? `the standby's copy is not used: ${text(data['reason'])}`
-        : 'the standby had nothing newer than the last snapshot';
+    case 'standby.not-used':
+      return `the standby cannot take over: ${text(data['reason'])}`;
+    case 'workspace.on-standby':
+      return `users work on ${host}, the STANDBY, from now on: nothing is lost but the last ${duration(data['behindMs'])}`;
+    case 'workspace.back':
+      return data['handedOver'] === true
+        ? `users are BACK on a GPU, ${host}: they were on the standby for ${duration(data['servedMs'])}, the pause was ${duration(data['pauseMs'])}`
+        : `the standby was lost as well: ${host} goes on from the last snapshot`;
     case 'branch.harvested':
       return `late files of ${host} are kept as a branch: ${bytes(data['changedBytes'])}`;
     case 'branch.not-harvested':

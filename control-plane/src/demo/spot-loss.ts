@@ -110,9 +110,9 @@ async function waitForStandby(session: DemoSession, signal: AbortSignal): Promis
   }
 }
 
-/** What had been written by then must be there: a standby's copy is as old as its distance, whenever it was saved. */
+/** What had been written by then must be there: a standby's copy is as old as its distance. */
 function heldUntilMs({ snapshot, standby, silenceBeganAtMs, rpoMs }: FailoverReport): number {
-  if (standby?.outcome === 'saved') return silenceBeganAtMs - (rpoMs ?? 0);
+  if (standby?.outcome === 'handed-over') return silenceBeganAtMs - (rpoMs ?? 0);
   return snapshot?.startedAtMs ?? 0;
 }
 

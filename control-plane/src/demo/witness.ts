@@ -54,13 +54,16 @@ export class Witness implements AsyncDisposable {
 
   async #watch(): Promise<void> {
     const { signal } = this.#stop;
-    while (!signal.aborted) {
+    for (;;) {
+      // One more look after the end: a standby may have what was written since the one before.
+      const isLast = signal.aborted;
       try {
         await this.#look();
       } catch (error) {
         // The disk went away with the machine: what was seen before counts.
         if (!['ENOENT', 'ENOTDIR', 'ESTALE'].includes(systemErrorCode(error) ?? '')) throw error;
       }
+      if (isLast) return;
       await this.#clock.sleep(LOOK_EVERY_MS, signal).catch(() => {});
     }
   }

@@ -8,6 +8,7 @@ import type {
   WorkspaceView,
 } from '@dumont/shared/api/views.ts';
 import type { OperationId } from '@dumont/shared/model/ids.ts';
+import type { AgentRole } from '@dumont/shared/model/instance.ts';
 import { costMicroUsd } from '@dumont/shared/model/money.ts';
 import type { BranchRow } from '../store/branches.ts';
 import type { DetectionRow } from '../store/detection.ts';
@@ -30,6 +31,8 @@ export function workspaceView(
     readonly gateway: WorkspaceView['gateway'];
     /** Its standby's row; undefined without one. */
     readonly standby: InstanceRow | undefined;
+    /** Role of its primary; null without one. */
+    readonly servedBy: AgentRole | null;
     readonly fleet: FleetView;
   },
 ): WorkspaceView {
@@ -39,6 +42,7 @@ export function workspaceView(
     epoch: row.epoch,
     primaryInstanceId: row.primaryInstanceId,
     endpointInstanceId: row.endpointInstanceId,
+    servedBy: facts.servedBy,
     headSnapshotId: row.headSnapshotId,
     headCommittedAtMs: facts.headCommittedAtMs,
     operationId: facts.movedBy,

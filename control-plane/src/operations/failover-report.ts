@@ -2,8 +2,9 @@ import type { FailoverReport } from '@dumont/shared/api/failover-report.ts';
 import type { StepView } from '@dumont/shared/api/views.ts';
 import type { FailoverState } from '@dumont/shared/model/failover.ts';
 import { FAILOVER_STATES, isFailoverOver } from '@dumont/shared/model/failover.ts';
-import type { WorkspaceId } from '@dumont/shared/model/ids.ts';
+import type { InstanceId, WorkspaceId } from '@dumont/shared/model/ids.ts';
 import { costMicroUsd } from '@dumont/shared/model/money.ts';
+import { must } from '@dumont/shared/util/assert.ts';
 import { DumontError } from '@dumont/shared/util/errors.ts';
 import { branchesOfOperation } from '../store/branches.ts';
 import type { Queryable } from '../store/database.ts';
@@ -16,10 +17,12 @@ import { findOperation } from '../store/operations.ts';
 import type { SnapshotRow } from '../store/snapshots.ts';
 import { findSnapshot } from '../store/snapshots.ts';
 import { listSteps } from '../store/steps.ts';
+import type { ReturnData, TakeoverRow } from '../store/takeovers.ts';
+import { findReturn, findTakeover, findUnusedStandby } from '../store/takeovers.ts';
+import type { WorkspaceRow } from '../store/workspaces.ts';
 import { findWorkspace } from '../store/workspaces.ts';
 import type { FailoverData } from './failover.ts';
 import { failoverDataSchema } from './failover.ts';
-import type { StandbySave } from './standby-save.ts';
 
 /** The report of one failover, finished or not, from its stored steps. @throws {DumontError} NOT_FOUND */
 export async function buildFailoverReport(db: Queryable, failoverId: string, nowMs: number): Promise<FailoverReport> {
@@ -35,6 +38,13 @@ export async function buildFailoverReport(db: Queryable, failoverId: string, now
   const to = rented.find(({ id }) => id === data.replacement?.instanceId);
   const from = data.fromInstanceId === null ? undefined : await findInstance(db, data.fromInstanceId);
   const snapshot = data.restoredSnapshotId === null ? undefined : await findSnapshot(db, data.restoredSnapshotId);
+  const { fromInstanceId } = data;
+  const takeover = await findTakeover(db, {
+    workspaceId: operation.workspaceId,
+    operationId: operation.id,
+    fromInstanceId,
+  });
+  const standby = await standbyOf(db, { operation, data, workspace, takeover });
   const switchedAtMs = steps.findLast(({ step, outcome }) => step === 'switching' && outcome === 'switched')?.endedAtMs;
   return {
     failoverId: operation.id,
@@ -50,13 +60,14 @@ export async function buildFailoverReport(db: Queryable, failoverId: string, now
     phases: phasesOf(steps, data),
     totalMs: switchedAtMs === undefined || switchedAtMs === null ? null : switchedAtMs - data.silenceBeganAtMs,
     gatewayMs: await gatewayMsOf(db, operation.workspaceId, data),
-    rpoMs:
-      state === 'averted'
-        ? 0
-        : snapshot === undefined
-          ? null
-          : rpoOf(data, snapshot.record.startedAtMs, from?.lostAtMs ?? null),
-    standby: data.standbySave === null ? null : standbyOf(data.standbySave),
+    rpoMs: rpoOf({
+      state,
+      data,
+      standby,
+      startedAtMs: snapshot?.record.startedAtMs ?? null,
+      lostAtMs: from?.lostAtMs ?? null,
+    }),
+    standby: standby === null ? null : standby.view,
     branches: await branchesOf(db, failoverId),
     epoch: data.epoch,
     from: from === undefined ? null : machineOf(from),
@@ -87,26 +98,100 @@ async function branchesOf(db: Queryable, failoverId: string): Promise<FailoverRe
 async function gatewayMsOf(
   db: Queryable,
   workspaceId: WorkspaceId,
-  { epoch, committedAtMs }: FailoverData,
+  { epoch, committedAtMs }: { readonly epoch: number | null; readonly committedAtMs: number | null },
 ): Promise<number | null> {
   if (epoch === null || committedAtMs === null) return null;
   const answeredAtMs = await gatewayAnsweredAt(db, workspaceId, epoch);
   return answeredAtMs === undefined ? null : Math.max(0, answeredAtMs - committedAtMs);
 }
 
-/** Without a machine nothing was being written; one that said all was saved lost nothing, however old its snapshot. */
-function rpoOf(data: FailoverData, startedAtMs: number, lostAtMs: number | null): number {
-  const { fromInstanceId, savedAtMs, silenceBeganAtMs, standbySave, trigger } = data;
-  if (fromInstanceId === null) return 0;
-  if (standbySave?.outcome === 'saved') return round(standbySave.behindMs);
-  // One that was to be left in good order went on working until it was lost.
-  const endMs = trigger === 'detector' || savedAtMs !== null ? silenceBeganAtMs : (lostAtMs ?? silenceBeganAtMs);
-  return Math.max(0, endMs - Math.max(startedAtMs, savedAtMs ?? 0));
+interface StandbyPart {
+  readonly view: NonNullable<FailoverReport['standby']>;
+  /** When a standby that served was lost, wall ms. */
+  readonly lostAtMs: number | null;
+  /** It was made primary in this very failover. */
+  readonly isOurs: boolean;
 }
 
-function standbyOf(save: StandbySave): FailoverReport['standby'] {
-  const { instanceId, outcome, savedMs, savedBytes, tookMs, reason } = save;
-  return { instanceId, outcome, savedMs, savedBytes, tookMs: tookMs === null ? null : round(tookMs), reason };
+/** What a failover's standby did; null without one. */
+async function standbyOf(
+  db: Queryable,
+  facts: {
+    readonly operation: OperationRow;
+    readonly data: FailoverData;
+    readonly workspace: WorkspaceRow | undefined;
+    readonly takeover: TakeoverRow | undefined;
+  },
+): Promise<StandbyPart | null> {
+  const { operation, data, workspace, takeover } = facts;
+  const workspaceId = must(operation.workspaceId, 'a failover is of a workspace');
+  const nothing = { takeoverMs: null, gatewayMs: null, servedMs: null, behindMs: null, pauseMs: null };
+  if (takeover === undefined) {
+    const unused = await findUnusedStandby(db, workspaceId, operation.id);
+    if (unused === undefined) return null;
+    const { standbyId: instanceId, reason } = unused;
+    return { view: { ...nothing, instanceId, outcome: 'not-used', reason }, lostAtMs: null, isOurs: false };
+  }
+  const { standbyId: instanceId, epoch, atMs: committedAtMs, behindMs } = takeover;
+  const back = await findReturn(db, workspaceId, instanceId);
+  const isOurs = takeover.operationId === operation.id;
+  const outcome = outcomeOf({ back, isPrimary: workspace?.primaryInstanceId === instanceId, data, instanceId });
+  const lostAtMs = outcome === 'lost' ? ((await findInstance(db, instanceId))?.lostAtMs ?? null) : null;
+  const servedUntilMs = lostAtMs ?? data.pausedAtMs;
+  const servedMs =
+    back?.servedMs ?? (outcome === 'serves' || servedUntilMs === null ? null : servedUntilMs - committedAtMs);
+  return {
+    view: {
+      instanceId,
+      outcome,
+      reason: null,
+      takeoverMs: isOurs ? Math.max(0, committedAtMs - data.silenceBeganAtMs) : null,
+      gatewayMs: isOurs ? await gatewayMsOf(db, workspaceId, { epoch, committedAtMs }) : null,
+      servedMs: servedMs === null ? null : Math.max(0, servedMs),
+      behindMs: isOurs ? round(behindMs) : null,
+      pauseMs: back?.pauseMs ?? null,
+    },
+    lostAtMs,
+    isOurs,
+  };
+}
+
+function outcomeOf(facts: {
+  readonly back: ReturnData | undefined;
+  readonly isPrimary: boolean;
+  readonly data: FailoverData;
+  readonly instanceId: InstanceId;
+}): 'serves' | 'handed-over' | 'lost' {
+  const { back, isPrimary, data, instanceId } = facts;
+  if (isPrimary) return 'serves';
+  const isHandedOver = back?.handedOver ?? data.handedOverId === instanceId;
+  return isHandedOver ? 'handed-over' : 'lost';
+}
+
+/**
+ * What was lost, as a time. Without a machine nothing was being written; one that said all was saved lost nothing, however
+ * old its snapshot.
+ */
+function rpoOf(facts: {
+  readonly state: FailoverState;
+  readonly data: FailoverData;
+  readonly standby: StandbyPart | null;
+  readonly startedAtMs: number | null;
+  readonly lostAtMs: number | null;
+}): number | null {
+  const { state, data, standby, startedAtMs, lostAtMs } = facts;
+  const { trigger, fromInstanceId, savedAtMs, silenceBeganAtMs } = data;
+  const behindMs = standby?.view.behindMs ?? null;
+  // With a standby lost as well, what was written there since the restored snapshot is lost too.
+  const lostThereMs =
+    standby === null || standby.lostAtMs === null || startedAtMs === null ? 0 : standby.lostAtMs - startedAtMs;
+  if (behindMs !== null) return round(Math.max(behindMs, lostThereMs));
+  if (state === 'averted') return 0;
+  if (startedAtMs === null) return null;
+  if (fromInstanceId === null) return 0;
+  // One that was to be left in good order went on working until it was lost.
+  const endMs = trigger === 'detector' || savedAtMs !== null ? silenceBeganAtMs : (lostAtMs ?? silenceBeganAtMs);
+  return Math.max(0, endMs - Math.max(startedAtMs, savedAtMs ?? 0), lostThereMs);
 }
 
 const PHASE_STEPS = {

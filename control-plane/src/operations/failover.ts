@@ -3,11 +3,11 @@ import type { FailoverEvent, FailoverState } from '@dumont/shared/model/failover
 import { FAILOVER_TABLE, isFailoverOver } from '@dumont/shared/model/failover.ts';
 import { instanceIdSchema } from '@dumont/shared/protocol/primitives.ts';
 import { applyInstanceEvent } from '../store/instances.ts';
+import { findTakeover } from '../store/takeovers.ts';
 import { findWorkspace, setEndpoint } from '../store/workspaces.ts';
 import { commitStep } from './failover-commit.ts';
 import { harvestFenced } from './harvest.ts';
 import { moveDataSchema } from './move-data.ts';
-import { saveFromStandby, standbyLagSchema, standbySaveSchema } from './standby-save.ts';
 import {
   moveFailure,
   provisionStep,
@@ -16,13 +16,14 @@ import {
   restoreStep,
   resumeStep,
   searchStep,
-  workspaceOf,
 } from './move-steps.ts';
 import type { OperationKind, StepContext, StepResult } from './operation-kind.ts';
 import type { OperationParts } from './operation-parts.ts';
 
+const standbyLagSchema = z.object({ bytes: z.number(), ms: z.number(), atMs: z.number() });
+
 export const failoverDataSchema = moveDataSchema.extend({
-  trigger: z.enum(['detector', 'operator', 'preempted']),
+  trigger: z.enum(['detector', 'operator', 'preempted', 'standby']),
   reason: z.string(),
   evidence: z
     .array(z.object({ kind: z.string(), hard: z.boolean(), atMs: z.int(), detail: z.string().optional() }))
@@ -38,14 +39,16 @@ export const failoverDataSchema = moveDataSchema.extend({
   epoch: z.int().nullable().default(null),
   /** When the replacement was made primary, wall ms. */
   committedAtMs: z.int().nullable().default(null),
-  /** The last snapshot of an orderly hand-over was taken. */
-  handedOver: z.boolean().default(false),
-  /** When the old primary, its workload stopped, had everything in snapshots; null when it never said so. */
+  /** The machine whose last snapshot of an orderly hand-over was taken: the old primary, or the standby after it. */
+  handedOverId: instanceIdSchema.nullable().default(null),
+  /** When that machine, its workload stopped, had everything in snapshots; null when it never said so. */
   savedAtMs: z.int().nullable().default(null),
   /** What the old primary's last beats said of its standby when its loss was confirmed; null when they said nothing. */
   standbyLag: standbyLagSchema.nullable().default(null),
-  /** What became of the standby's copy; null while nobody asked, and without a standby. */
-  standbySave: standbySaveSchema.nullable().default(null),
+  /** Restores that brought the replacement nearer to a standby that serves. */
+  nearRounds: z.int().default(0),
+  /** When the work on the standby was stopped for the way back, wall ms; null while it goes on. */
+  pausedAtMs: z.int().nullable().default(null),
 });
 export type FailoverData = z.infer<typeof failoverDataSchema>;
 
@@ -64,7 +67,7 @@ export function failoverKind(
     steps: {
       searching: (context) => searchStep(parts, context),
       provisioning: (context) => provisionStep(parts, context),
-      restoring: (context) => saveAndRestoreStep(parts, context),
+      restoring: (context) => restoreStep(parts, context),
       committing: (context) => commitStep(parts, context),
       resuming: (context) => resumeStep(parts, context),
       switching: (context) => switchStep(parts, context),
@@ -82,12 +85,6 @@ export function failoverKind(
   };
 }
 
-/** With the old epoch fenced already, what the standby holds is saved first: then one restore is enough. */
-async function saveAndRestoreStep(parts: OperationParts, context: FailoverContext): FailoverResult {
-  const data = await saveFromStandby(parts, context, await workspaceOf(parts, context.workspaceId));
-  return restoreStep(parts, { ...context, data, save: (changed) => context.save(changed) });
-}
-
 async function switchStep(parts: OperationParts, { workspaceId, data }: FailoverContext): FailoverResult {
   const instanceId = readyReplacement(data);
   await setEndpoint(parts.db, workspaceId, instanceId);
@@ -96,15 +93,18 @@ async function switchStep(parts: OperationParts, { workspaceId, data }: Failover
 
 async function releaseStep(parts: OperationParts, context: FailoverContext): FailoverResult {
   const { data, workspaceId, operationId, signal } = context;
+  const { fromInstanceId, handedOverId } = data;
   const keep = readyReplacement(data);
   // After an orderly hand-over it holds nothing that is not in the head.
   const harvest =
-    data.fromInstanceId === null || data.handedOver
+    fromInstanceId === null || handedOverId === fromInstanceId
       ? null
-      : await harvestFenced(parts, { workspaceId, operationId, signal }, { instanceId: data.fromInstanceId, keep });
+      : await harvestFenced(parts, { workspaceId, operationId, signal }, { instanceId: fromInstanceId, keep });
+  const takeover = await findTakeover(parts.db, { workspaceId, operationId, fromInstanceId });
+  const left = [fromInstanceId, takeover?.standbyId ?? null];
   const detail = await releaseAll(parts, context, {
     keep,
-    also: data.fromInstanceId === null ? [] : [data.fromInstanceId],
+    also: left.filter((instanceId) => instanceId !== null),
     reason: 'replaced by a failover',
   });
   return { event: 'released', data, detail: { ...detail, ...(harvest !== null && { harvest }) } };

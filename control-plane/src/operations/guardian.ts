@@ -5,10 +5,13 @@ import { appendEvent } from '../store/events.ts';
 import type { InstanceRow } from '../store/instances.ts';
 import { applyInstanceEvent, findInstance, listUnattendedLosses } from '../store/instances.ts';
 import { findOperation } from '../store/operations.ts';
+import { listLeftOnStandby } from '../store/standbys.ts';
+import type { WorkspaceRow } from '../store/workspaces.ts';
 import { findWorkspace, moverOf } from '../store/workspaces.ts';
 import { failoverDataSchema } from './failover.ts';
 import { fence } from './fence.ts';
 import { startFailover } from './start.ts';
+import { takeOver } from './takeover.ts';
 import type { OperationParts } from './operation-parts.ts';
 import type { OperationRunner } from './runner.ts';
 
@@ -21,7 +24,7 @@ const RECONCILE_MS = 2_000;
 
 /**
  * Turns the detector's verdicts into operations, in the order they came: confirm opens a failover, commit fences the
- * old primary, alive stops a failover that has not fenced it.
+ * old primary and sends users to the standby where there is one, alive stops a failover that has not fenced it.
  */
 export class Guardian implements AsyncDisposable {
   readonly #parts: OperationParts;
@@ -88,6 +91,8 @@ export class Guardian implements AsyncDisposable {
         this.#postponed.delete(verdict.instanceId);
       }
       for (const instance of await listUnattendedLosses(db)) await this.#attend(instance);
+      const notFailedSinceMs = this.#parts.clock.nowMs() - this.#parts.limits.wayBackPauseMs;
+      for (const workspace of await listLeftOnStandby(db, notFailedSinceMs)) await this.#bringBack(workspace);
     } catch (error) {
       log.warn({ event: 'guardian.reconcile', err: error }, 'could not look after losses, will try again');
     }
@@ -103,6 +108,23 @@ export class Guardian implements AsyncDisposable {
         fromInstanceId: instance.id,
         silenceBeganAtMs: lostAtMs,
         confirmedAtMs: lostAtMs,
+        detectMs: 0,
+      },
+    });
+    this.#runner.nudge();
+  }
+
+  /** Users work on their standby and nobody looks for a GPU any more. */
+  async #bringBack({ id: workspaceId, primaryInstanceId }: WorkspaceRow): Promise<void> {
+    const nowMs = this.#parts.clock.nowMs();
+    await startFailover(this.#parts, {
+      workspaceId,
+      data: {
+        trigger: 'standby',
+        reason: 'left on the standby',
+        fromInstanceId: primaryInstanceId,
+        silenceBeganAtMs: nowMs,
+        confirmedAtMs: nowMs,
         detectMs: 0,
       },
     });
@@ -182,7 +204,8 @@ export class Guardian implements AsyncDisposable {
     if (instance === undefined) return;
     const moverId = (await moverOf(db, instance.workspaceId)) ?? null;
     const { workspaceId, id: instanceId } = instance;
-    await fence(this.#parts, { workspaceId, instanceId, operationId: moverId });
+    const loss = { workspaceId, instanceId, operationId: moverId };
+    if (!(await takeOver(this.#parts, loss))) await fence(this.#parts, loss);
   }
 
   async #alive(verdict: Verdict): Promise<void> {

@@ -31,6 +31,8 @@ export interface OperationLimits {
   readonly giveUpAfterMs: number;
   /** Pause between searches that found nothing or attempts that failed. */
   readonly retryPauseMs: number;
+  /** Users on a standby can work: after a failover that found no GPU the next search waits, so that nobody rents in a storm. */
+  readonly wayBackPauseMs: number;
 }
 
 /** What the steps of all operations work with. */

@@ -1,6 +1,8 @@
 import type { InstanceId, WorkspaceId } from '@dumont/shared/model/ids.ts';
 import { newId } from '@dumont/shared/model/ids.ts';
+import { workloadOf } from '@dumont/shared/model/policy.ts';
 import { toDumontError } from '@dumont/shared/util/errors.ts';
+import { findInstance } from '../store/instances.ts';
 import { workspaceOf } from './move-steps.ts';
 import { runOnMachine } from './on-machine.ts';
 import type { OperationParts } from './operation-parts.ts';
@@ -17,7 +19,8 @@ export async function restartWorkload(
 ): Promise<string | null> {
   const { workspaceId, instanceId, signal } = target;
   const { policy } = await workspaceOf(parts, workspaceId);
-  if (policy.workload === undefined) return null;
+  const instance = await findInstance(parts.db, instanceId);
+  if (instance === undefined || workloadOf(policy, instance.role) === null) return null;
   const { workloadStableMs, workloadStartTimeoutMs } = parts.limits;
   try {
     await runOnMachine(

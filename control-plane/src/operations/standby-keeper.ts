@@ -115,7 +115,10 @@ export class StandbyKeeper implements AsyncDisposable {
 
   async #seek(workspace: WorkspaceRow, kept: Kept): Promise<void> {
     const { clock, random } = this.#parts;
-    if (!workspace.policy.standby.enabled || workspace.primaryInstanceId === null) return;
+    const { policy, primaryInstanceId } = workspace;
+    if (!policy.standby.enabled || primaryInstanceId === null) return;
+    // A standby that serves gets none of its own: users are on their way to another machine, which gets one then.
+    if ((await findInstance(this.#parts.db, primaryInstanceId))?.role === 'standby') return;
     if (clock.monotonicMs() < kept.searchAfterMs) return;
     kept.searchAfterMs = clock.monotonicMs() + SEARCH_PAUSE.baseMs + backoffMs(kept.searches, SEARCH_PAUSE, random);
     kept.searches += 1;
@@ -126,12 +129,10 @@ export class StandbyKeeper implements AsyncDisposable {
     const { db } = this.#parts;
     if (instance === undefined || instance.state !== 'ready') return `it is ${instance?.state ?? 'unknown'}`;
     if (this.#isLost(instance.id, kept)) return LOST;
-    // While the workspace is being moved its copy may be all that is left of the newest work.
+    // While the workspace is being moved its next primary may go on with this standby.
     if ((await moverOf(db, workspace.id)) !== undefined) return null;
     if (!workspace.policy.standby.enabled) return 'the policy asks for none';
-    // After a failover that gave up, users are still pointed at the lost machine, and the next one wants the copy.
-    const isOver = workspace.primaryInstanceId === null && workspace.endpointInstanceId === null;
-    return isOver ? 'the workspace has no machine any more' : null;
+    return workspace.primaryInstanceId === null ? 'the workspace has no machine any more' : null;
   }
 
   #isLost(instanceId: InstanceId, kept: Kept): boolean {

@@ -160,9 +160,10 @@ export class LedgerRenter implements Renter {
   }
 
   async #portsToOpen(): Promise<readonly number[]> {
-    if (this.#role === 'standby') return [STANDBY_SYNC_PORT];
     const { http } = (await findWorkspace(this.#parts.db, this.#workspaceId))?.policy.ports ?? {};
-    return http === undefined ? [] : [http];
+    // Users reach a standby as they reach the machine it stands by for.
+    const sync = this.#role === 'standby' ? [STANDBY_SYNC_PORT] : [];
+    return http === undefined ? sync : [...sync, http];
   }
 
   async #record(instanceId: InstanceId, outcome: CreateOutcome): ReturnType<Renter['rent']> {

@@ -3,7 +3,7 @@ import type { SnapshotRecord } from '@dumont/shared/protocol/snapshot-record.ts'
 import { snapshotRecordSchema } from '@dumont/shared/protocol/snapshot-record.ts';
 import { DumontError } from '@dumont/shared/util/errors.ts';
 import { appendEvent } from './events.ts';
-import { integer, integerOrNull, json, text, textOrNull } from './columns.ts';
+import { integer, json, text, textOrNull } from './columns.ts';
 import type { Database, Queryable, Row } from './database.ts';
 
 export interface SnapshotRow {
@@ -33,9 +33,8 @@ export interface CommitRequest {
 
 /**
  * Makes a snapshot the workspace's head: compare-and-swap on epoch, primary and parent in one transaction, the point
- * at which a snapshot exists. While nobody is primary, the workspace's standby may make one, once, where a failover let it
- * (`permitStandbySave`). Committing the same snapshot again answers `committed` without a change, by whomever and
- * at whatever epoch: what happened stays true.
+ * at which a snapshot exists. Committing the same snapshot again answers `committed` without a change, by whomever and at
+ * whatever epoch: what happened stays true.
  * @throws {DumontError} CONFLICT when another workspace has a snapshot of this id
  */
 export function commitSnapshot(db: Database, request: CommitRequest): Promise<CommitOutcome> {
@@ -48,13 +47,13 @@ export function commitSnapshot(db: Database, request: CommitRequest): Promise<Co
     const [workspace] = await tx.query('select * from workspaces where id = $1 for update', [request.workspaceId]);
     if (workspace === undefined) return { kind: 'stale-epoch', epoch: request.epoch + 1 };
     const epoch = integer(workspace, 'epoch');
-    if (epoch !== request.epoch || !mayCommit(workspace, request)) return { kind: 'stale-epoch', epoch };
+    const primaryId = textOrNull(workspace, 'primary_instance_id');
+    if (epoch !== request.epoch || primaryId !== request.instanceId) return { kind: 'stale-epoch', epoch };
     const headId = textOrNull(workspace, 'head_snapshot_id');
     if (headId !== request.record.parentId) {
       return { kind: 'stale-parent', head: headId === null ? null : ((await findSnapshot(tx, headId)) ?? null) };
     }
     const snapshot = await appendSnapshot(tx, request);
-    await tx.query('update workspaces set standby_save_epoch = null where id = $1', [request.workspaceId]);
     await appendEvent(tx, {
       type: 'snapshot.committed',
       atMs: request.atMs,
@@ -64,13 +63,6 @@ export function commitSnapshot(db: Database, request: CommitRequest): Promise<Co
     });
     return { kind: 'committed', snapshot, isNew: true };
   });
-}
-
-function mayCommit(workspace: Row, { instanceId, epoch }: CommitRequest): boolean {
-  const primary = textOrNull(workspace, 'primary_instance_id');
-  if (primary !== null) return primary === instanceId;
-  const isStandby = textOrNull(workspace, 'standby_instance_id') === instanceId;
-  return isStandby && integerOrNull(workspace, 'standby_save_epoch') === epoch;
 }
 
 function sizesOf({ fileCount, totalBytes, newBytes, storedBytes, createMs }: SnapshotRecord) {

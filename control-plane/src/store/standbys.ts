@@ -1,4 +1,5 @@
-import type { InstanceId, WorkspaceId } from '@dumont/shared/model/ids.ts';
+import type { InstanceId, SnapshotId, WorkspaceId } from '@dumont/shared/model/ids.ts';
+import type { AgentRole } from '@dumont/shared/model/instance.ts';
 import type { Queryable } from './database.ts';
 import { toInstance, type InstanceRow } from './instances.ts';
 import { toWorkspace, type WorkspaceRow } from './workspaces.ts';
@@ -19,37 +20,68 @@ export async function nameStandby(db: Queryable, workspaceId: WorkspaceId, insta
   return rows.length > 0;
 }
 
-/** The workspace has no standby from here on, and what it was allowed ends. @returns false when it was another or none */
+/** The workspace has no standby from here on. @returns false when it was another or none */
 export async function dropStandby(db: Queryable, workspaceId: WorkspaceId, instanceId: InstanceId): Promise<boolean> {
   const rows = await db.query(
-    `update workspaces set standby_instance_id = null, standby_save_epoch = null
-     where id = $1 and standby_instance_id = $2 returning id`,
+    `update workspaces set standby_instance_id = null where id = $1 and standby_instance_id = $2 returning id`,
     [workspaceId, instanceId],
   );
   return rows.length > 0;
 }
 
 /**
- * Lets the workspace's standby commit one snapshot at this epoch: only while nobody is primary. Ends with that commit,
- * with {@link forbidStandbySave} and with the next primary.
- * @returns false when it is not the standby, the epoch moved on or somebody is primary
+ * Fences the primary and makes the standby primary in its place, with users pointed at it: one statement, so nobody ever
+ * sees one without the other. It is no standby from here on. Compare-and-swap on everything the decision was made from.
+ * @returns the workspace after it; undefined when the primary, the standby or the head is another by now, or the standby
+ * is not ready: nothing was changed
  */
-export async function permitStandbySave(
+export async function promoteStandby(
   db: Queryable,
   workspaceId: WorkspaceId,
-  permit: { readonly instanceId: InstanceId; readonly epoch: number },
-): Promise<boolean> {
+  seen: {
+    readonly primaryId: InstanceId;
+    readonly standbyId: InstanceId;
+    readonly headSnapshotId: SnapshotId | null;
+  },
+): Promise<WorkspaceRow | undefined> {
   const rows = await db.query(
-    `update workspaces set standby_save_epoch = $3
-     where id = $1 and standby_instance_id = $2 and epoch = $3 and primary_instance_id is null returning id`,
-    [workspaceId, permit.instanceId, permit.epoch],
+    `update workspaces set epoch = epoch + 1, primary_instance_id = $3, endpoint_instance_id = $3,
+       standby_instance_id = null
+     where id = $1 and primary_instance_id = $2 and standby_instance_id = $3
+       and head_snapshot_id is not distinct from $4
+       and exists (select 1 from instances where id = $3 and state = 'ready' and epoch is null)
+     returning *`,
+    [workspaceId, seen.primaryId, seen.standbyId, seen.headSnapshotId],
   );
-  return rows.length > 0;
+  if (rows[0] === undefined) return undefined;
+  const workspace = toWorkspace(rows[0]);
+  await db.query('update instances set epoch = $2 where id = $1', [seen.standbyId, workspace.epoch]);
+  return workspace;
 }
 
-/** Nothing more of a standby becomes the head: whoever reads the head afterwards reads the one that is restored. */
-export async function forbidStandbySave(db: Queryable, workspaceId: WorkspaceId): Promise<void> {
-  await db.query('update workspaces set standby_save_epoch = null where id = $1', [workspaceId]);
+/** Workspaces whose primary is their former standby, that nobody moves, and whose last failover did not fail since. */
+export async function listLeftOnStandby(db: Queryable, notFailedSinceMs: number): Promise<readonly WorkspaceRow[]> {
+  const rows = await db.query(
+    `select w.* from workspaces w join instances i on i.id = w.primary_instance_id
+     where w.deleted_at is null and i.role = 'standby' and i.state = 'ready'
+       and not exists (select 1 from operations o where o.workspace_id = w.id and o.kind <> 'standby'
+         and (o.finished_at is null or (o.kind = 'failover' and o.state <> 'completed' and o.finished_at > $1)))`,
+    [notFailedSinceMs],
+  );
+  return rows.map(toWorkspace);
+}
+
+/** The kind of machine that is primary of each of these workspaces; those without a primary are missing. */
+export async function primaryRolesOf(
+  db: Queryable,
+  workspaceIds: readonly WorkspaceId[],
+): Promise<ReadonlyMap<WorkspaceId, AgentRole>> {
+  const rows = await db.query(
+    `select i.* from workspaces w join instances i on i.id = w.primary_instance_id
+     where w.id in (select jsonb_array_elements_text($1::jsonb))`,
+    [JSON.stringify(workspaceIds)],
+  );
+  return new Map(rows.map(toInstance).map(({ workspaceId, role }) => [workspaceId, role]));
 }
 
 /** The standby of each of these workspaces; those without one are missing. */

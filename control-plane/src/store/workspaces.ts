@@ -1,7 +1,7 @@
 import type { InstanceId, OperationId, SnapshotId, WorkspaceId } from '@dumont/shared/model/ids.ts';
 import type { WorkspacePolicy } from '@dumont/shared/model/policy.ts';
 import { workspacePolicySchema } from '@dumont/shared/model/policy.ts';
-import { integer, integerOrNull, json, text, textOrNull } from './columns.ts';
+import { integer, json, text, textOrNull } from './columns.ts';
 import type { Queryable, Row } from './database.ts';
 
 export interface WorkspaceRow {
@@ -13,8 +13,6 @@ export interface WorkspaceRow {
   readonly headSnapshotId: SnapshotId | null;
   /** The machine that keeps a copy of the folder. */
   readonly standbyInstanceId: InstanceId | null;
-  /** The epoch at which that machine may commit one snapshot of its copy; null while it may not. */
-  readonly standbySaveEpoch: number | null;
   readonly policy: WorkspacePolicy;
   readonly createdAtMs: number;
 }
@@ -90,7 +88,7 @@ export async function promotePrimary(
   epoch: number,
 ): Promise<WorkspaceRow | undefined> {
   const rows = await db.query(
-    `update workspaces set primary_instance_id = $2, standby_save_epoch = null
+    `update workspaces set primary_instance_id = $2
      where id = $1 and epoch = $3 and (primary_instance_id is null or primary_instance_id = $2) returning *`,
     [workspaceId, instanceId, epoch],
   );
@@ -127,7 +125,6 @@ export function toWorkspace(row: Row): WorkspaceRow {
     endpointInstanceId: textOrNull(row, 'endpoint_instance_id') as InstanceId | null,
     headSnapshotId: textOrNull(row, 'head_snapshot_id') as SnapshotId | null,
     standbyInstanceId: textOrNull(row, 'standby_instance_id') as InstanceId | null,
-    standbySaveEpoch: integerOrNull(row, 'standby_save_epoch'),
     policy: workspacePolicySchema.parse(json(row, 'policy')),
     createdAtMs: integer(row, 'created_at'),
   };

@@ -1,5 +1,6 @@
 import type { InstanceId } from '@dumont/shared/model/ids.ts';
-import type { Standing } from '@dumont/shared/model/instance.ts';
+import type { AgentRole, Standing } from '@dumont/shared/model/instance.ts';
+import { workloadOf } from '@dumont/shared/model/policy.ts';
 import type { Assignment } from '@dumont/shared/protocol/hello.ts';
 import type { SnapshotRef } from '@dumont/shared/protocol/snapshot-record.ts';
 import { must } from '@dumont/shared/util/assert.ts';
@@ -39,7 +40,7 @@ export async function assignmentFor(
   const address = standbyId === null ? null : ((await settings.standbySync?.locate(standbyId)) ?? null);
   const now = await currentStanding(db, instanceId);
   if (now === undefined) return undefined;
-  const { workspace, standing } = now;
+  const { workspace, standing, role } = now;
   const secret = settings.standbySync?.secret;
   // An address is of one machine: with another standby by now, the assignment after this one tells it.
   const isSame = workspace.standbyInstanceId === standbyId;
@@ -57,13 +58,14 @@ export async function assignmentFor(
     },
     storage: now.mayUseStore ? grant : null,
     head: head === undefined ? null : refOf(head),
-    workload: workspace.policy.workload ?? null,
+    workload: workloadOf(workspace.policy, role),
     ...(sync !== undefined && { sync }),
   };
 }
 
 /** What an instance is to its workspace. */
 interface CurrentStanding {
+  readonly role: AgentRole;
   readonly standing: Standing;
   readonly workspace: WorkspaceRow;
   /** A fenced one may while what it held is being harvested. */
@@ -76,8 +78,9 @@ export async function currentStanding(db: Queryable, instanceId: InstanceId): Pr
   if (instance === undefined) return undefined;
   const workspace = must(await findWorkspace(db, instance.workspaceId), 'an instance belongs to a workspace');
   const movedBy = (await moverOf(db, workspace.id)) ?? null;
+  const { role } = instance;
   const standing = standingOf({ workspace, instance, movedBy });
-  return { workspace, standing, mayUseStore: standing !== 'fenced' || (await isHarvestOpen(db, instanceId)) };
+  return { workspace, role, standing, mayUseStore: standing !== 'fenced' || (await isHarvestOpen(db, instanceId)) };
 }
 
 /** What an agent needs to find and check a snapshot. */

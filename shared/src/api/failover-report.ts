@@ -25,7 +25,8 @@ export const failoverReportSchema = z.object({
   state: z.enum(FAILOVER_STATES),
   /** Null while it runs. */
   success: z.boolean().nullable(),
-  trigger: z.enum(['detector', 'operator', 'preempted']),
+  /** `standby`: users were left on the standby by an earlier failover, nothing was lost now. */
+  trigger: z.enum(['detector', 'operator', 'preempted', 'standby']),
   reason: z.string(),
   evidence: z.array(
     z.object({ kind: z.string(), hard: z.boolean(), atMs: wallMsSchema, detail: z.string().optional() }),
@@ -51,22 +52,31 @@ export const failoverReportSchema = z.object({
   gatewayMs: z.number().nullable(),
   /**
    * Age of the restored state when the silence began: what was written in this window is lost. 0 when nothing is: there
-   * was no machine, it handed over in good order, or it serves on. How far the standby was behind, where its copy was
-   * restored. Null without a snapshot.
+   * was no machine, it handed over in good order, or it serves on. How far the standby was behind, where users went on
+   * there. Null without a snapshot.
    */
   rpoMs: z.number().nullable(),
-  /** What became of the standby's copy; null without a standby, and until the old epoch was fenced. */
+  /** The time on the standby; null without one, and until the old epoch was fenced. */
   standby: z
     .object({
       instanceId: z.string(),
-      outcome: z.enum(['pending', 'saved', 'nothing-newer', 'failed']),
-      /** Work that the last snapshot did not hold and the standby did, ms and new bytes; null when nothing was saved. */
-      savedMs: z.number().nullable(),
-      savedBytes: countSchema.nullable(),
-      /** From the question to the committed snapshot. */
-      tookMs: z.number().nullable(),
-      /** Why it failed. */
+      /**
+       * `not-used`: nobody was sent to it. `serves`: users work there. `handed-over`: all they did there is on the
+       * replacement. `lost`: it was lost before that.
+       */
+      outcome: z.enum(['not-used', 'serves', 'handed-over', 'lost']),
+      /** Why it was not used. */
       reason: z.string().nullable(),
+      /** Silence begins → it was primary and users were sent to it. Null when the failover found them there. */
+      takeoverMs: z.number().nullable(),
+      /** It was primary → the gateway had an answer from it; null until then, and where nothing answers. */
+      gatewayMs: z.number().nullable(),
+      /** How long it was primary; null while it is. */
+      servedMs: z.number().nullable(),
+      /** How far its copy was behind when the old primary was last heard: what was lost. */
+      behindMs: z.number().nullable(),
+      /** Its work was stopped → the replacement was primary, with everything. Null unless handed over. */
+      pauseMs: z.number().nullable(),
     })
     .nullable(),
   /** What the old machine still held and had not published, kept for the user to merge. */

@@ -16,6 +16,8 @@ export const workspaceViewSchema = z.object({
   primaryInstanceId: z.string().nullable(),
   /** What users are pointed at. */
   endpointInstanceId: z.string().nullable(),
+  /** What kind of machine is primary: the GPU machine, or the standby while one is sought; null while nobody is. */
+  servedBy: z.enum(AGENT_ROLES).nullable(),
   headSnapshotId: z.string().nullable(),
   /** Committed when the head was; null without a snapshot. */
   headCommittedAtMs: wallMsSchema.nullable(),

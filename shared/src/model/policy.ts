@@ -1,5 +1,6 @@
 import { z } from 'zod';
 import { checkpointPolicySchema } from './checkpoints.ts';
+import type { AgentRole } from './instance.ts';
 import { workloadCheckSchema } from './workload-check.ts';
 
 /**
@@ -76,6 +77,18 @@ export type WorkspacePorts = z.infer<typeof workspacePortsSchema>;
 export const standbyPolicySchema = z.strictObject({
   enabled: z.boolean().default(false).describe('Keep a standby machine.'),
   maxPriceMicroUsdPerHour: z.int().positive().default(100_000).describe('Its price cap, micro-dollars per hour.'),
+  trustAfterMs: z
+    .int()
+    .min(0)
+    .max(86_400_000)
+    .default(0)
+    .describe('Users are sent to it only once it has been up this long, ms.'),
+  command: z
+    .string()
+    .min(1)
+    .max(8_192)
+    .optional()
+    .describe('Shell command run on it while users work there; without a GPU.'),
 });
 export type StandbyPolicy = z.infer<typeof standbyPolicySchema>;
 
@@ -115,3 +128,10 @@ export const workspacePolicySchema = z.strictObject({
 export type WorkspacePolicy = z.infer<typeof workspacePolicySchema>;
 /** As a caller writes it: every defaulted field may be left out. */
 export type WorkspacePolicyInput = z.input<typeof workspacePolicySchema>;
+
+/** What a machine of this role runs while it is the workspace's primary; null: nothing. Pure. */
+export function workloadOf(policy: Pick<WorkspacePolicy, 'workload' | 'standby'>, role: AgentRole): Workload | null {
+  if (role === 'gpu') return policy.workload ?? null;
+  const { command } = policy.standby;
+  return command === undefined ? null : { command, restart: true };
+}

@@ -1,7 +1,7 @@
 import type { WorkspaceView } from '@dumont/shared/api/views.ts';
 import { headTimesOf, moversOf } from '../../store/lookups.ts';
 import type { WorkspaceRow } from '../../store/workspaces.ts';
-import { standbysOf } from '../../store/standbys.ts';
+import { primaryRolesOf, standbysOf } from '../../store/standbys.ts';
 import { listWorkspaces } from '../../store/workspaces.ts';
 import { readPage } from '../cursor.ts';
 import { requireWorkspace } from '../find.ts';
@@ -16,11 +16,12 @@ export function workspaceHandlers(
 
   async function view(rows: readonly WorkspaceRow[]): Promise<WorkspaceView[]> {
     const ids = rows.map((row) => row.id);
-    const [headTimes, movers, addresses, standbys] = await Promise.all([
+    const [headTimes, movers, addresses, standbys, roles] = await Promise.all([
       headTimesOf(db, ids),
       moversOf(db, ids),
       gateway.of(rows),
       standbysOf(db, ids),
+      primaryRolesOf(db, ids),
     ]);
     return rows.map((row) =>
       workspaceView(row, {
@@ -28,6 +29,7 @@ export function workspaceHandlers(
         movedBy: movers.get(row.id) ?? null,
         gateway: addresses.get(row.id) ?? { ssh: null, http: null },
         standby: standbys.get(row.id),
+        servedBy: roles.get(row.id) ?? null,
         fleet,
       }),
     );

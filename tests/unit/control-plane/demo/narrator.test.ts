@@ -48,6 +48,10 @@ test('the story of a loss says how long it took and why it was believed', () => 
   const detected = { trigger: 'detector', detectMs: 640, reason: 'silence, probe-refused' };
   expect(narrate(event('failover.started', detected))).toMatch(/640 ms.*probe-refused/s);
   expect(narrate(event('failover.started', { trigger: 'operator' }))).not.toContain('CONFIRMED');
+  expect(narrate(event('workspace.on-standby', { behindMs: 45 }), 'cheap-1')).toMatch(/cheap-1.*STANDBY.*45 ms/);
+  const back = { handedOver: true, servedMs: 41_000, pauseMs: 640 };
+  expect(narrate(event('workspace.back', back), 'host-2')).toMatch(/BACK.*host-2.*41\.0 s.*640 ms/);
+  expect(narrate(event('workspace.back', { handedOver: false }), 'host-2')).toContain('lost as well');
   expect(narrate(event('machine.gone', { costMicroUsd: 31_200 }))).toContain('$0.0312');
 });
 

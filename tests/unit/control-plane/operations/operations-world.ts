@@ -52,6 +52,7 @@ const LIMITS: OperationLimits = {
   releaseWaitMs: 60_000,
   giveUpAfterMs: 20_000,
   retryPauseMs: 200,
+  wayBackPauseMs: 60_000,
 };
 
 /**

@@ -19,7 +19,6 @@ function workspaceOf(primaryInstanceId: InstanceId | null): WorkspaceRow {
     endpointInstanceId: null,
     headSnapshotId: null,
     standbyInstanceId: null,
-    standbySaveEpoch: null,
     policy,
     createdAtMs: 0,
   };

@@ -19,7 +19,7 @@ const anyOffer = fc.record({
 test('the defaults of a policy are those the product promises', () => {
   expect(workspacePolicySchema.parse({})).toEqual({
     ports: { public: false },
-    standby: { enabled: false, maxPriceMicroUsdPerHour: 100_000 },
+    standby: { enabled: false, maxPriceMicroUsdPerHour: 100_000, trustAfterMs: 0 },
     branches: { harvest: true, waitMs: 0, keepMs: 1_209_600_000 },
     strategy: 'race',
     raceWidth: 3,
