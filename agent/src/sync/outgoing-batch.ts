@@ -30,6 +30,8 @@ export class OutgoingBatch {
   /** Monotonic time of the oldest change in it, ms. */
   sinceMs = Infinity;
   rawBytes = 0;
+  /** Size of the files it brings, and of what it appends. */
+  bytes = 0;
 
   constructor(tree: SyncTree, coder: ChunkCoder) {
     this.#tree = tree;
@@ -43,6 +45,7 @@ export class OutgoingBatch {
   add(op: SyncOp, content?: SyncContent): void {
     applyToTree(this.#tree, op, content);
     this.ops.push(op);
+    this.bytes += bytesOf(op);
   }
 
   /** Sends a chunk along unless the standby has it. */
@@ -56,6 +59,19 @@ export class OutgoingBatch {
     this.#pool.add(chunk.chunkId);
     this.rawBytes += chunk.raw.length;
     this.frames.push(encodeChunk(this.#coder, chunk, { stage: 0, offset: 0 }));
+  }
+}
+
+function bytesOf(op: SyncOp): number {
+  switch (op.op) {
+    case 'file':
+      return op.content.size;
+    case 'staged':
+      return op.size;
+    case 'append':
+      return op.tail.reduce((sum, [, length]) => sum + length, 0);
+    default:
+      return 0;
   }
 }
 

@@ -3,7 +3,7 @@ import { backoffMs, type BackoffPolicy } from '@dumont/shared/util/backoff.ts';
 import { Bell } from '@dumont/shared/util/bell.ts';
 import { DumontError, isDumontError, toDumontError } from '@dumont/shared/util/errors.ts';
 import { ChunkCoder } from '../snapshot/planes/chunk-coder.ts';
-import { IGNORE_FILE, loadIgnoreRules } from '../workspace/ignore.ts';
+import { loadIgnoreRules } from '../workspace/ignore.ts';
 import { scanWorkspace } from '../workspace/scan.ts';
 import { adoptTree } from './adopt-tree.ts';
 import { ChangePlanner } from './change-planner.ts';
@@ -14,6 +14,7 @@ import { OutgoingBatch } from './outgoing-batch.ts';
 import { SenderSession } from './sender-session.ts';
 import { SentBatches } from './sent-batches.ts';
 import type { SyncSenderOptions, SyncState } from './sync-state.ts';
+import { isPlain, sizeAt, sizeOfAll } from './pending-size.ts';
 import { SyncTree } from './sync-tree.ts';
 import { WorkQueue } from './work-queue.ts';
 
@@ -28,6 +29,9 @@ const RECONNECT: BackoffPolicy = { baseMs: 100, capMs: 5_000 };
 const MAX_MISMATCHES = 2;
 const IDLE_MS = 60_000;
 
+/** Changed paths kept while there is no standby; above it they become one scan of the folder. */
+const MAX_URGENT = 50_000;
+
 /** Paths that are dealt with together. */
 interface Round {
   readonly looked: ReadonlySet<string>;
@@ -41,7 +45,7 @@ interface Round {
 export class SyncSender implements AsyncDisposable {
   readonly #options: SyncSenderOptions;
   readonly #tree = new SyncTree();
-  readonly #queue = new WorkQueue();
+  readonly #queue: WorkQueue;
   readonly #sent = new SentBatches(this.#tree);
   readonly #coder = new ChunkCoder({ secrets: null, effort: 'fast' });
   readonly #largeReader: ContentReader;
@@ -59,10 +63,12 @@ export class SyncSender implements AsyncDisposable {
   #isInitial = true;
   #wasScanned = false;
   #takenSinceMs = Infinity;
+  #takenBytes = 0;
   #sentBytesBefore = 0;
 
   constructor(options: SyncSenderOptions) {
     this.#options = options;
+    this.#queue = new WorkQueue((path) => sizeAt(options.root, path));
     this.#largeReader = new ContentReader(options.clock);
   }
 
@@ -73,12 +79,12 @@ export class SyncSender implements AsyncDisposable {
 
   /** Something changed. */
   nudge(): void {
+    if (this.#session === null) this.#queueChanges();
     this.#bell.ring();
   }
 
   get state(): SyncState {
-    const { changes, clock } = this.#options;
-    const underWay = this.#session?.flow.underWayBytes ?? 0;
+    const { changes, clock, root } = this.#options;
     const sinceMs = Math.min(
       changes.sinceMonotonicMs ?? Infinity,
       this.#takenSinceMs,
@@ -87,10 +93,16 @@ export class SyncSender implements AsyncDisposable {
       this.#sent.sinceMs,
       this.#later.sinceMs,
     );
-    const large = this.#large === null ? 0 : Math.max(0, this.#large.file.sizeBytes - this.#large.file.doneBytes);
     const isBehind = sinceMs !== Infinity;
+    const bytes = () =>
+      sizeOfAll(root, changes.paths) +
+      this.#takenBytes +
+      this.#queue.bytes +
+      (this.#large?.file.sizeBytes ?? 0) +
+      this.#sent.bytes +
+      this.#later.bytes;
     return {
-      pendingBytes: isBehind ? this.#queue.bytes + large + underWay + this.#later.size : 0,
+      pendingBytes: isBehind ? Math.max(1, bytes()) : 0,
       pendingMs: isBehind ? Math.max(0, clock.monotonicMs() - sinceMs) : 0,
       watermark: this.#sent.watermark,
       isInitial: this.#isInitial,
@@ -221,7 +233,7 @@ export class SyncSender implements AsyncDisposable {
     if (changes.sinceMonotonicMs === null || changes.sinceMonotonicMs + COALESCE_MS > nowMs) return;
     const mark = changes.take();
     if (mark === null) return;
-    if (mark.paths !== 'everything' && !mark.paths.has(IGNORE_FILE)) {
+    if (isPlain(mark.paths)) {
       for (const path of mark.paths) this.#queue.addUrgent(path, mark.sinceMonotonicMs);
       return;
     }
@@ -229,6 +241,15 @@ export class SyncSender implements AsyncDisposable {
     planner.rules = await loadIgnoreRules(root);
     await this.#scan(mark.sinceMonotonicMs);
     this.#takenSinceMs = Infinity;
+  }
+
+  /** While there is no standby: so that the size of every change is known when it is told of. */
+  #queueChanges(): void {
+    const { changes } = this.#options;
+    if (!isPlain(changes.paths) || this.#queue.urgentCount > MAX_URGENT) return;
+    const mark = changes.take();
+    if (mark === null || mark.paths === 'everything') return;
+    for (const path of mark.paths) this.#queue.addUrgent(path, mark.sinceMonotonicMs);
   }
 
   /** Looks at the whole folder for what may differ. */
@@ -248,8 +269,9 @@ export class SyncSender implements AsyncDisposable {
   }
 
   async #sendRound(session: SenderSession, planner: ChangePlanner): Promise<void> {
-    const { paths, sinceMs } = this.#queue.takeRound();
+    const { paths, sinceMs, bytes } = this.#queue.takeRound();
     this.#takenSinceMs = sinceMs;
+    this.#takenBytes = bytes;
     const gone: string[] = [];
     let batch = this.#newBatch(sinceMs);
     // When the session ends midway, what was in no batch that went out is looked at by the next.
@@ -282,6 +304,7 @@ export class SyncSender implements AsyncDisposable {
       this.#sent.discard();
       for (const path of unsent) this.#queue.addUrgent(path, sinceMs);
       this.#takenSinceMs = Infinity;
+      this.#takenBytes = 0;
     }
   }
 
@@ -293,7 +316,7 @@ export class SyncSender implements AsyncDisposable {
 
   async #sendBatch(session: SenderSession, batch: OutgoingBatch): Promise<void> {
     if (batch.ops.length === 0) return;
-    const { seq, hash } = this.#sent.add(batch.sinceMs);
+    const { seq, hash } = this.#sent.add(batch);
     for (const frame of batch.frames) await session.send(frame);
     await session.send({ kind: 'batch', seq, ops: batch.ops, hash });
   }
@@ -302,7 +325,8 @@ export class SyncSender implements AsyncDisposable {
     const isLarge = this.#tree.get(path)?.state?.settled === false;
     const dueMs = this.#options.clock.monotonicMs() + (isLarge ? VERIFY_MS : AGAIN_MS);
     // What only has to be verified is on the standby as far as anybody can tell.
-    this.#later.add(path, dueMs, isLarge ? Infinity : sinceMs);
+    const lacks = isLarge ? { sinceMs: Infinity, bytes: 0 } : { sinceMs, bytes: sizeAt(this.#options.root, path) };
+    this.#later.add(path, { dueMs, ...lacks });
   }
 
   /** What the watcher may not have told of. */
@@ -360,7 +384,9 @@ export class SyncSender implements AsyncDisposable {
     } else {
       if (stage !== null) stages.push(stage);
       // Vanished, replaced or torn: whatever it is now is to be looked at.
-      this.#later.add(path, this.#options.clock.monotonicMs() + AGAIN_MS, large.sinceMs);
+      const { clock, root } = this.#options;
+      const dueMs = clock.monotonicMs() + AGAIN_MS;
+      this.#later.add(path, { dueMs, sinceMs: large.sinceMs, bytes: sizeAt(root, path) });
     }
     this.#large = null;
     this.#staged.clear();
