@@ -4,7 +4,10 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { mayChangeOwners } from '@dumont/agent/restore/metadata.ts';
 import { ContentReader } from '@dumont/agent/sync/file-content.ts';
 import { readFolder } from '@dumont/agent/sync/read-folder.ts';
+import { SyncJournal } from '@dumont/agent/sync/sync-journal.ts';
+import { SyncTree, type TreeNode } from '@dumont/agent/sync/sync-tree.ts';
 import { newId } from '@dumont/shared/model/ids.ts';
+import type { SyncEntry } from '@dumont/shared/protocol/sync.ts';
 import { systemClock } from '@dumont/shared/util/clock.ts';
 import { seededRandom, type Random } from '@dumont/shared/util/random.ts';
 import { eventually } from './eventually.ts';
@@ -16,6 +19,7 @@ import { hashOf, type Version, WriteLoad } from './write-load.ts';
 const BEAT_MS = 100;
 const MAX_LOAD_MS = 1_500;
 const READY_MS = 60_000;
+const MAX_TIME_ERROR_NS = 2_000n;
 
 /** What one kill cost, against what the last heartbeat had said of it. */
 export interface KillOutcome {
@@ -70,7 +74,7 @@ export async function* killTrials(trials: number, seed: number): AsyncGenerator<
     if (beat === null) throw new Error('no beat came');
     const violations: string[] = [];
     if (watermark.seq < (beat.watermark?.seq ?? 0)) violations.push('an acknowledged batch is gone');
-    if ((await readTree(standby)).hash() !== watermark.hash) violations.push('the folder is not at its watermark');
+    violations.push(...(await notAsWatermark(standby, journalOf(stateDir, key.workspaceId, standby), watermark.hash)));
     const loss = lossOf(load.history, standby, beat.asOfWallMs);
     violations.push(...loss.violations);
     if (loss.lostMs > beat.behindMs + 1) violations.push(`a write of ${loss.lostMs} ms before the beat is lost`);
@@ -99,10 +103,34 @@ async function killDuring(load: WriteLoad, random: Random, sender: SyncSenderPro
   await Promise.all([killed, writing]);
 }
 
-/** The folder as it is, read anew. */
-function readTree(root: string) {
+function journalOf(stateDir: string, workspaceId: string, root: string): ReadonlyMap<string, TreeNode> {
+  return new SyncJournal(join(stateDir, `${workspaceId}.sync`), root).read().nodes;
+}
+
+/** The standby's list must be what the hash says, and the folder, read anew, what the list says. */
+async function notAsWatermark(
+  root: string,
+  listed: ReadonlyMap<string, TreeNode>,
+  hash: string,
+): Promise<readonly string[]> {
+  const list = new SyncTree();
+  for (const [path, node] of listed) list.set(path, node);
+  if (list.hash() !== hash) return ['the journal is not at the watermark'];
   const reader = new ContentReader(systemClock);
-  return readFolder({ root, reader, owners: mayChangeOwners(), signal: AbortSignal.any([]) }, new Map());
+  const folder = { root, reader, owners: mayChangeOwners(), signal: AbortSignal.any([]) };
+  const there = await readFolder(folder, new Map());
+  return [...new Set([...list.paths(), ...there.paths()])]
+    .filter((path) => !isSameEntry(list.get(path)?.entry, there.get(path)?.entry))
+    .map((path) => `${path} is not as it is at the watermark`);
+}
+
+/** File times are set to the microsecond. */
+function isSameEntry(a: SyncEntry | undefined, b: SyncEntry | undefined): boolean {
+  if (a === undefined || b === undefined) return a === b;
+  const apartNs = BigInt(a.meta.mtimeNs) - BigInt(b.meta.mtimeNs);
+  if (apartNs > MAX_TIME_ERROR_NS || apartNs < -MAX_TIME_ERROR_NS) return false;
+  const plain = (entry: SyncEntry) => JSON.stringify({ ...entry, meta: { ...entry.meta, mtimeNs: '' } });
+  return plain(a) === plain(b);
 }
 
 function lossOf(history: ReadonlyMap<string, readonly Version[]>, standby: string, asOfWallMs: number) {
