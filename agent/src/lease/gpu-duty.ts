@@ -11,9 +11,11 @@ import type { Clock } from '@dumont/shared/util/clock.ts';
 import { DumontError, toDumontError } from '@dumont/shared/util/errors.ts';
 import type { Random } from '@dumont/shared/util/random.ts';
 import type { ControlLink } from '../link/control-link.ts';
+import type { UploadShare } from '../storage/upload-share.ts';
 import type { SyncState } from '../sync/sync-state.ts';
 import { runHook } from '../workload/hook.ts';
 import { Workload } from '../workload/workload.ts';
+import { UnsavedSize } from '../workspace/dirty-size.ts';
 import { WorkspaceWatcher } from '../workspace/watch.ts';
 import type { Duty, DutyAction } from './duty.ts';
 import { EngineHolder } from './engine-holder.ts';
@@ -37,6 +39,7 @@ export interface GpuDutyOptions {
   readonly workloadEnvironment: Readonly<Record<string, string>>;
   readonly stateFile: StateFile;
   readonly openEngine: OpenEngine;
+  readonly uploads?: UploadShare | undefined;
   readonly link: Pick<ControlLink, 'commitSnapshot' | 'state'>;
   readonly clock: Clock;
   readonly random: Random;
@@ -56,6 +59,7 @@ export class GpuDuty implements Duty {
   #settling: Promise<void> = Promise.resolve();
   readonly #engines: EngineHolder;
   readonly #standby: StandbyLink;
+  readonly #unsavedSize: UnsavedSize;
   /** Rings with every assignment. */
   readonly #granted = new Bell();
   #watcher: WorkspaceWatcher | null = null;
@@ -72,6 +76,7 @@ export class GpuDuty implements Duty {
     this.#options = options;
     this.#engines = new EngineHolder(options.openEngine);
     this.#standby = new StandbyLink(options);
+    this.#unsavedSize = new UnsavedSize(options.workspaceDir, options.clock);
     this.#inheritedSinceMs = unsavedSince(options.stateFile.state, options.clock);
     this.#workload = new Workload({
       ...options,
@@ -140,6 +145,12 @@ export class GpuDuty implements Duty {
   unsavedMs(): number {
     const sinceMs = this.#publisher?.unsavedSinceMs ?? this.#abandonedSinceMs;
     return sinceMs === null ? 0 : this.#options.clock.monotonicMs() - sinceMs;
+  }
+
+  unsavedBytes(): number | null {
+    if (this.unsavedMs() === 0) return 0;
+    // What was abandoned or inherited is in no list.
+    return this.#publisher === null ? null : this.#unsavedSize.of(this.#publisher.unsavedPaths);
   }
 
   standbyBehind(): SyncState | null {

@@ -19,6 +19,7 @@ const MAX_STALE_PARENTS = 5;
 interface DirtySource {
   readonly isDirty: boolean;
   readonly sinceMonotonicMs: number | null;
+  readonly paths: DirtyMark['paths'];
   take(): DirtyMark | null;
   restore(mark: DirtyMark): void;
 }
@@ -61,6 +62,7 @@ export class Publisher {
   #running: Promise<SnapshotRecord | null> | null = null;
   #next: Promise<SnapshotRecord | null> | null = null;
   #takenSinceMs: number | null = null;
+  #takenPaths: DirtyMark['paths'] = new Set();
   #unseenSinceMs: number | null;
   #verdict: Promise<unknown> = Promise.resolve();
   #lastStartMs = -Infinity;
@@ -115,6 +117,11 @@ export class Publisher {
     return sinceMs === Infinity ? null : sinceMs;
   }
 
+  /** The paths with changes that are not in a committed snapshot. */
+  get unsavedPaths(): readonly DirtyMark['paths'][] {
+    return this.#unseenSinceMs === null ? [this.#options.dirty.paths, this.#takenPaths] : ['everything'];
+  }
+
   /** Resolves when no uploaded snapshot waits for its verdict; at once while none does. Never rejects. */
   async verdictHeard(): Promise<void> {
     await this.#verdict;
@@ -152,6 +159,7 @@ export class Publisher {
     const over = () => {
       this.#running = null;
       this.#takenSinceMs = null;
+      this.#takenPaths = new Set();
       this.nudge();
     };
     void running.then(
@@ -173,6 +181,7 @@ export class Publisher {
     const startWallMs = clock.nowMs();
     const mark = dirty.take();
     this.#takenSinceMs = mark?.sinceMonotonicMs ?? null;
+    this.#takenPaths = mark?.paths ?? new Set();
     try {
       // Asked for although nothing is known to have changed: there may be what the watcher cannot see.
       const { record, tornPaths } = await this.#createAndCommit(options, mark?.paths ?? 'everything');

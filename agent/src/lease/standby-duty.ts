@@ -28,7 +28,8 @@ export interface StandbyDutyOptions {
 }
 
 /** Nobody watches a standby's folder: each snapshot looks at all of it. */
-const UNWATCHED = { isDirty: false, sinceMonotonicMs: null, take: () => null, restore: () => {} } as const;
+const NO_PATHS: ReadonlySet<string> = new Set();
+const UNWATCHED = { isDirty: false, sinceMonotonicMs: null, paths: NO_PATHS, take: () => null, restore: () => {} } as const;
 
 /**
  * A standby keeps its folder equal to the primary's while its assignment says so, and runs nothing. Asked for a snapshot
@@ -113,6 +114,10 @@ export class StandbyDuty implements Duty {
   }
 
   unsavedMs(): number {
+    return 0;
+  }
+
+  unsavedBytes(): number {
     return 0;
   }
 

@@ -7,6 +7,8 @@ export interface BeatFields {
   readonly epoch: number;
   readonly gpuUtilPct: number | null;
   readonly unsavedMs: number;
+  /** Absent while it is not known. */
+  readonly unsavedBytes?: number | undefined;
   readonly workload: WorkloadState;
   /** What the standby does not have yet; absent without continuous sync. */
   readonly standbyBehindBytes?: number | undefined;
@@ -21,10 +23,11 @@ const SLOT = {
   workload: 4,
   standbyBehindBytes: 5,
   standbyBehindMs: 6,
+  unsavedBytes: 7,
 } as const;
 const SLOT_COUNT = Object.keys(SLOT).length;
 const NO_GPU = -1n;
-const NO_SYNC = -1n;
+const UNKNOWN = -1n;
 
 /**
  * A few numbers in shared memory: the main thread writes them, the link thread reads them when it beats, and neither
@@ -48,9 +51,9 @@ export class BeatBoard {
     Atomics.store(this.#slots, SLOT.gpuUtilCentiPct, util);
     Atomics.store(this.#slots, SLOT.unsavedMs, BigInt(Math.max(0, Math.round(fields.unsavedMs))));
     Atomics.store(this.#slots, SLOT.workload, BigInt(WORKLOAD_STATES.indexOf(fields.workload)));
-    for (const field of ['standbyBehindBytes', 'standbyBehindMs'] as const) {
+    for (const field of ['standbyBehindBytes', 'standbyBehindMs', 'unsavedBytes'] as const) {
       const value = fields[field];
-      Atomics.store(this.#slots, SLOT[field], value === undefined ? NO_SYNC : BigInt(Math.max(0, Math.round(value))));
+      Atomics.store(this.#slots, SLOT[field], value === undefined ? UNKNOWN : BigInt(Math.max(0, Math.round(value))));
     }
     Atomics.add(this.#slots, SLOT.pulse, 1n);
   }
@@ -60,9 +63,11 @@ export class BeatBoard {
     const workload = WORKLOAD_STATES[Number(Atomics.load(this.#slots, SLOT.workload))];
     const behindBytes = Atomics.load(this.#slots, SLOT.standbyBehindBytes);
     const behindMs = Atomics.load(this.#slots, SLOT.standbyBehindMs);
-    const isSynced = behindBytes !== NO_SYNC && behindMs !== NO_SYNC;
+    const unsavedBytes = Atomics.load(this.#slots, SLOT.unsavedBytes);
+    const isSynced = behindBytes !== UNKNOWN && behindMs !== UNKNOWN;
     return {
       ...(isSynced ? { standbyBehindBytes: Number(behindBytes), standbyBehindMs: Number(behindMs) } : {}),
+      ...(unsavedBytes === UNKNOWN ? {} : { unsavedBytes: Number(unsavedBytes) }),
       epoch: Number(Atomics.load(this.#slots, SLOT.epoch)),
       gpuUtilPct: util === NO_GPU ? null : Number(util) / 100,
       unsavedMs: Number(Atomics.load(this.#slots, SLOT.unsavedMs)),

@@ -184,8 +184,8 @@ export class ChangePlanner {
     }
     const chunks: Buffer[] = [];
     const read = this.#reader.read(`${this.#root}/${path}`, ({ chunkId, raw, elementBytes }) => {
-      chunks.push(Buffer.from(raw));
       if (grown === null) batch.offer({ chunkId, raw, elementBytes });
+      else chunks.push(Buffer.from(raw));
     });
     if (read.kind !== 'read') return read.kind === 'vanished' && this.#fileAt(path) ? { kind: 'gone' } : DONE;
     if (read.torn || read.content.chunks.length > MAX_SYNC_FILE_CHUNKS) return { kind: 'again' };

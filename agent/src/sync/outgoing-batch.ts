@@ -7,6 +7,7 @@ import {
 } from '@dumont/shared/protocol/sync.ts';
 import { type ChunkCoder, maxFrameBytes } from '../snapshot/planes/chunk-coder.ts';
 import type { ElementBytes } from '../snapshot/tensor/tensor-span.ts';
+import { releaseBuffers } from '../workers/release-buffers.ts';
 import type { SyncTree } from './sync-tree.ts';
 import { applyToTree } from './tree-ops.ts';
 
@@ -86,5 +87,8 @@ export function encodeChunk(
   putChunkHeader(message, { ...place, chunkId, rawLength: raw.length, codec });
   // What is not needed of a large estimate is not kept while the message waits.
   const used = message.subarray(0, SYNC_CHUNK_HEADER_BYTES + length);
-  return used.length > message.length / 2 ? used : Buffer.from(used);
+  if (used.length > message.length / 2) return used;
+  const copy = Buffer.from(used);
+  releaseBuffers([message]);
+  return copy;
 }

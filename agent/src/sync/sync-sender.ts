@@ -3,6 +3,7 @@ import { backoffMs, type BackoffPolicy } from '@dumont/shared/util/backoff.ts';
 import { Bell } from '@dumont/shared/util/bell.ts';
 import { DumontError, isDumontError, toDumontError } from '@dumont/shared/util/errors.ts';
 import { ChunkCoder } from '../snapshot/planes/chunk-coder.ts';
+import { isPlain, sizeAt, sizeOfAll } from '../workspace/dirty-size.ts';
 import { loadIgnoreRules } from '../workspace/ignore.ts';
 import { scanWorkspace } from '../workspace/scan.ts';
 import { adoptTree } from './adopt-tree.ts';
@@ -14,7 +15,6 @@ import { OutgoingBatch } from './outgoing-batch.ts';
 import { SenderSession } from './sender-session.ts';
 import { SentBatches } from './sent-batches.ts';
 import type { SyncSenderOptions, SyncState } from './sync-state.ts';
-import { isPlain, sizeAt, sizeOfAll } from './pending-size.ts';
 import { SyncTree } from './sync-tree.ts';
 import { WorkQueue } from './work-queue.ts';
 

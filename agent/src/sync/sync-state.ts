@@ -29,7 +29,7 @@ export interface SyncSenderOptions {
   readonly key: SyncKey;
   /** Of the workspace's watcher; it rings the sender's `nudge`. The sender disposes it. */
   readonly changes: DirtyFollower;
-  readonly takeBytes?: TakeBytes;
+  readonly takeBytes?: TakeBytes | undefined;
   readonly clock: Clock;
   readonly random: Random;
   readonly log: Logger;

@@ -94,6 +94,11 @@ export class WorkspaceWatcher implements AsyncDisposable {
     return this.#dirty.sinceMonotonicMs;
   }
 
+  /** What is dirty now. */
+  get paths(): DirtyMark['paths'] {
+    return this.#dirty.paths;
+  }
+
   /** Empties the dirty set; null when clean. Restore what was taken unless it became safe. */
   take(): DirtyMark | null {
     return this.#dirty.take();

@@ -39,7 +39,8 @@ export function failoverHeadline(cli: Pick<View, 'colors'>, report: FailoverRepo
   if (report.state === 'failed') return [colors.red(`failed: ${report.error ?? 'no reason given'}`), cost].join(' · ');
   if (report.totalMs === null) return [colors.yellow(`still ${report.state}`), cost].join(' · ');
   const served = colors.green(`served again in ${colors.bold(formatSeconds(report.totalMs))}`);
-  const lost = report.rpoMs === null ? 'no snapshot to restore' : `lost ${formatSeconds(report.rpoMs)} of work`;
+  const size = report.rpoBytes === null ? '' : `, ${formatBytes(report.rpoBytes)} at most`;
+  const lost = report.rpoMs === null ? 'no snapshot to restore' : `lost ${formatSeconds(report.rpoMs)} of work${size}`;
   return [served, report.rpoMs === 0 ? 'lost nothing' : lost, cost].join(' · ');
 }
 

@@ -35,6 +35,7 @@ export async function buildFailoverReport(db: Queryable, failoverId: string, now
   const from = data.fromInstanceId === null ? undefined : await findInstance(db, data.fromInstanceId);
   const snapshot = data.restoredSnapshotId === null ? undefined : await findSnapshot(db, data.restoredSnapshotId);
   const switchedAtMs = steps.findLast(({ step, outcome }) => step === 'switching' && outcome === 'switched')?.endedAtMs;
+  const rpoMs = state === 'averted' ? 0 : snapshot === undefined ? null : rpoOf(data, snapshot.record.startedAtMs);
   return {
     failoverId: operation.id,
     workspaceId: operation.workspaceId,
@@ -49,7 +50,8 @@ export async function buildFailoverReport(db: Queryable, failoverId: string, now
     phases: phasesOf(steps, data),
     totalMs: switchedAtMs === undefined || switchedAtMs === null ? null : switchedAtMs - data.silenceBeganAtMs,
     gatewayMs: await gatewayMsOf(db, operation.workspaceId, data),
-    rpoMs: state === 'averted' ? 0 : snapshot === undefined ? null : rpoOf(data, snapshot.record.startedAtMs),
+    rpoMs,
+    rpoBytes: rpoMs === 0 ? 0 : data.standbySave?.outcome === 'saved' ? data.standbySave.behindBytes : null,
     standby: data.standbySave === null ? null : standbyOf(data.standbySave),
     epoch: data.epoch,
     from: from === undefined ? null : machineOf(from),

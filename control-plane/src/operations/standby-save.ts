@@ -34,6 +34,8 @@ export const standbySaveSchema = z.object({
   savedBytes: z.int().nullable(),
   /** How far the standby was behind when the old primary was last heard, ms: what is lost all the same. */
   behindMs: z.number(),
+  /** The same in bytes, at most; null in operations that began before it was kept. */
+  behindBytes: z.number().nullable().default(null),
   tookMs: z.number().nullable(),
   reason: z.string().nullable(),
 });
@@ -101,6 +103,7 @@ async function planSave(
     savedMs: null,
     savedBytes: null,
     behindMs: lag?.ms ?? 0,
+    behindBytes: lag?.bytes ?? 0,
     tookMs: null,
     reason,
   };

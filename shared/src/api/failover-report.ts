@@ -53,6 +53,8 @@ export const failoverReportSchema = z.object({
    * restored. Null without a snapshot.
    */
   rpoMs: z.number().nullable(),
+  /** Size of what was changed in that window, at most; null where nobody knows. */
+  rpoBytes: countSchema.nullable(),
   /** What became of the standby's copy; null without a standby, and until the old epoch was fenced. */
   standby: z
     .object({
