@@ -64,13 +64,13 @@ export class ChangePlanner {
   /** Adds to the batch what the path needs. Folders come before what they hold. */
   look(path: string, batch: OutgoingBatch): Look {
     const found = this.#find(path);
-    if (found === null) return this.#tree.get(path) === undefined ? DONE : { kind: 'gone' };
+    if (found === null) return this.#tree.typeOf(path) === undefined ? DONE : { kind: 'gone' };
     const parent = parentOf(path);
     // Its folder vanished, or is on its way: that is told apart.
-    if (parent !== '' && this.#tree.get(parent)?.entry.type !== 'dir') return DONE;
+    if (parent !== '' && this.#tree.typeOf(parent) !== 'dir') return DONE;
     this.#renameTo(found, batch);
-    const before = this.#tree.get(path);
-    if (before !== undefined && before.entry.type !== found.type && [before.entry.type, found.type].includes('dir')) {
+    const before = this.#tree.typeOf(path);
+    if (before !== undefined && before !== found.type && [before, found.type].includes('dir')) {
       batch.add({ op: 'delete', path });
     }
     switch (found.type) {
@@ -85,14 +85,14 @@ export class ChangePlanner {
 
   /** Removes a path that is gone, unless it is there again. */
   remove(path: string, batch: OutgoingBatch): void {
-    if (this.#tree.get(path) !== undefined && this.#find(path) === null) batch.add({ op: 'delete', path });
+    if (this.#tree.typeOf(path) !== undefined && this.#find(path) === null) batch.add({ op: 'delete', path });
   }
 
   /** True when the path may differ from what the standby has. Cheap. */
   mayDiffer(found: ScannedEntry): boolean {
-    const before = this.#tree.get(found.path);
-    if (before?.entry.type !== found.type || before.state === null) return true;
-    return !before.state.settled || !sameFileState(before.state, found);
+    if (this.#tree.typeOf(found.path) !== found.type) return true;
+    const state = this.#tree.stateOf(found.path);
+    return state === null || !state.settled || !sameFileState(state, found);
   }
 
   /**
@@ -117,8 +117,8 @@ export class ChangePlanner {
   /** The entry of a large file that was read, if it still lies there. */
   describe(path: string): { readonly meta: SyncMeta; readonly found: ScannedEntry } | null {
     const found = this.#find(path);
-    if (found?.type !== 'file' || this.#tree.get(path)?.entry.type === 'dir') return null;
-    if (parentOf(path) !== '' && this.#tree.get(parentOf(path))?.entry.type !== 'dir') return null;
+    if (found?.type !== 'file' || this.#tree.typeOf(path) === 'dir') return null;
+    if (parentOf(path) !== '' && this.#tree.typeOf(parentOf(path)) !== 'dir') return null;
     return { meta: metaOf(this.#root, found), found };
   }
 
@@ -256,8 +256,7 @@ export class ChangePlanner {
   }
 
   #remember(path: string, state: KnownState): void {
-    const node = this.#tree.get(path);
-    if (node !== undefined) this.#tree.set(path, { entry: node.entry, state });
+    this.#tree.setState(path, state);
   }
 
   #fileAt(path: string): FileNode | undefined {

@@ -322,7 +322,7 @@ export class SyncSender implements AsyncDisposable {
   }
 
   #lookLater(path: string, sinceMs: number): void {
-    const isLarge = this.#tree.get(path)?.state?.settled === false;
+    const isLarge = this.#tree.stateOf(path)?.settled === false;
     const dueMs = this.#options.clock.monotonicMs() + (isLarge ? VERIFY_MS : AGAIN_MS);
     // What only has to be verified is on the standby as far as anybody can tell.
     const lacks = isLarge ? { sinceMs: Infinity, bytes: 0 } : { sinceMs, bytes: sizeAt(this.#options.root, path) };
