@@ -15,7 +15,7 @@ const watcher = new WorkspaceWatcher({ root: options.root, ignore, onFirstDirty:
 await watcher.start();
 const changes = watcher.follow(() => sender.nudge());
 const sender = new SyncSender({ ...options, changes, clock, random, log });
-new Pulse({
+const pulse = new Pulse({
   clock,
   intervalMs: beatMs,
   onPulse: (ageMs, beganMs) => {
@@ -33,5 +33,8 @@ new Pulse({
     process.send?.(beat);
   },
 });
-process.on('disconnect', () => process.kill(process.pid, 'SIGKILL'));
+process.on('disconnect', () => {
+  pulse[Symbol.dispose]();
+  process.kill(process.pid, 'SIGKILL');
+});
 sender.start();

@@ -106,21 +106,21 @@ export class WriteLoad {
   }
 
   #remove(path: string): void {
-    if (this.#last(path)?.hash == null) return;
+    if (!this.#isThere(path)) return;
     rmSync(join(this.#root, path));
     this.#note(path, null, { newBytes: 0, isAtomic: true });
   }
 
   #rename(from: string, to: string): void {
-    if (from === to || this.#last(from)?.hash == null) return;
+    if (from === to || !this.#isThere(from)) return;
     const body = readFileSync(join(this.#root, from));
     renameSync(join(this.#root, from), join(this.#root, to));
     this.#note(from, null, { newBytes: 0, isAtomic: true });
     this.#note(to, body, { newBytes: 0, isAtomic: true });
   }
 
-  #last(path: string): Version | undefined {
-    return this.#history.get(path)?.at(-1);
+  #isThere(path: string): boolean {
+    return typeof this.#history.get(path)?.at(-1)?.hash === 'string';
   }
 
   #note(path: string, body: Buffer | null, how: { readonly newBytes: number; readonly isAtomic: boolean }): void {

@@ -11,7 +11,6 @@ import type { Clock } from '@dumont/shared/util/clock.ts';
 import { DumontError, toDumontError } from '@dumont/shared/util/errors.ts';
 import type { Random } from '@dumont/shared/util/random.ts';
 import type { ControlLink } from '../link/control-link.ts';
-import type { UploadShare } from '../storage/upload-share.ts';
 import type { SyncState } from '../sync/sync-state.ts';
 import { runHook } from '../workload/hook.ts';
 import { Workload } from '../workload/workload.ts';
@@ -21,7 +20,7 @@ import type { Duty, DutyAction } from './duty.ts';
 import { EngineHolder } from './engine-holder.ts';
 import type { OpenEngine, WorkOptions, WorkspaceEngine } from './engine.ts';
 import { Publisher } from './publisher.ts';
-import { StandbyLink } from './standby-link.ts';
+import { StandbyLink, type StandbyLinkOptions } from './standby-link.ts';
 import { unsavedSince, type StateFile } from './state-file.ts';
 
 /** A fenced workload must not go on beside its successor; two seconds are enough to close files. */
@@ -33,13 +32,12 @@ const RETRY_MS = 2_000;
 /** A restore waits this long for a grant: less than it takes to rent another machine. */
 const GRANT_WAIT_MS = 30_000;
 
-export interface GpuDutyOptions {
+export interface GpuDutyOptions extends Pick<StandbyLinkOptions, 'uploads'> {
   readonly workspaceDir: string;
   readonly stateDir: string;
   readonly workloadEnvironment: Readonly<Record<string, string>>;
   readonly stateFile: StateFile;
   readonly openEngine: OpenEngine;
-  readonly uploads?: UploadShare | undefined;
   readonly link: Pick<ControlLink, 'commitSnapshot' | 'state'>;
   readonly clock: Clock;
   readonly random: Random;
@@ -148,9 +146,7 @@ export class GpuDuty implements Duty {
   }
 
   unsavedBytes(): number | null {
-    if (this.unsavedMs() === 0) return 0;
-    // What was abandoned or inherited is in no list.
-    return this.#publisher === null ? null : this.#unsavedSize.of(this.#publisher.unsavedPaths);
+    return this.unsavedMs() === 0 ? 0 : this.#unsavedSize.of(this.#publisher?.unsavedPaths ?? ['everything']);
   }
 
   standbyBehind(): SyncState | null {
@@ -250,7 +246,7 @@ export class GpuDuty implements Duty {
   }
 
   async #publishAs(assignment: Assignment, engine: WorkspaceEngine): Promise<void> {
-    const { clock, random, log, link } = this.#options;
+    const { link } = this.#options;
     const { epoch, head } = assignment;
     const intervalMs = assignment.policy.snapshotIntervalMs;
     const key = `${epoch} ${this.#engines.key}`;
@@ -261,22 +257,17 @@ export class GpuDuty implements Duty {
     }
     await this.#publisher?.stop(new DumontError('ABORTED', 'a newer assignment took over'));
     this.#watcher ??= await this.#watch(engine);
-    const commit: ControlLink['commitSnapshot'] = (request, signal) => link.commitSnapshot(request, signal);
-    const isOnline = () => link.state === 'online';
-    const dirty = this.#watcher;
     this.#publisher = new Publisher({
+      ...this.#options,
       engine,
-      dirty,
-      commit,
-      isOnline,
+      dirty: this.#watcher,
+      commit: (request, signal) => link.commitSnapshot(request, signal),
+      isOnline: () => link.state === 'online',
       unsavedSinceMs: this.#inheritedSinceMs,
       onSaved: (beforeWallMs) => this.#onSaved(beforeWallMs),
       epoch,
       head,
       intervalMs,
-      clock,
-      random,
-      log,
     });
     this.#publisherKey = key;
     this.#abandonedSinceMs = null;

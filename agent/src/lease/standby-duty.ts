@@ -29,7 +29,13 @@ export interface StandbyDutyOptions {
 
 /** Nobody watches a standby's folder: each snapshot looks at all of it. */
 const NO_PATHS: ReadonlySet<string> = new Set();
-const UNWATCHED = { isDirty: false, sinceMonotonicMs: null, paths: NO_PATHS, take: () => null, restore: () => {} } as const;
+const UNWATCHED = {
+  isDirty: false,
+  sinceMonotonicMs: null,
+  paths: NO_PATHS,
+  take: () => null,
+  restore: () => {},
+} as const;
 
 /**
  * A standby keeps its folder equal to the primary's while its assignment says so, and runs nothing. Asked for a snapshot

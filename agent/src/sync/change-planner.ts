@@ -24,8 +24,10 @@ export type Look =
   /** Something was added to or removed from the folder. */
   | { readonly kind: 'changed-folder' }
   | { readonly kind: 'large'; readonly size: number }
-  /** It changes faster than it can be read, or its beginning was not read: to be looked at again soon. */
-  | { readonly kind: 'again' };
+  /** It changes faster than it can be read: to be looked at again soon. */
+  | { readonly kind: 'again' }
+  /** What was appended is on its way, the rest was not read: to be read as a whole once it is quiet. */
+  | { readonly kind: 'verify' };
 
 /** Every name of a folder up to this size is looked at when it changed, some 2 ms. */
 const SMALL_FOLDER_NAMES = 256;
@@ -179,8 +181,7 @@ export class ChangePlanner {
     if (found.size > LARGE_FILE_BYTES) {
       if (grown === null) return { kind: 'large', size: Number(found.size) };
       this.#append(path, grown, batch);
-      // Only its end was read: the rest once it is quiet.
-      return { kind: 'again' };
+      return { kind: 'verify' };
     }
     const chunks: Buffer[] = [];
     const read = this.#reader.read(`${this.#root}/${path}`, ({ chunkId, raw, elementBytes }) => {

@@ -55,7 +55,8 @@ export class DiskFlusher implements AsyncDisposable {
       this.#durableSeq = seq;
     } catch (error) {
       if (this.#stopping.signal.aborted) return;
-      if (!this.#hasFailed) log.warn({ event: 'sync-flush-failed', err: error }, 'the folder could not be brought to disk');
+      if (!this.#hasFailed)
+        log.warn({ event: 'sync-flush-failed', err: error }, 'the folder could not be brought to disk');
       this.#hasFailed = true;
     }
     this.#cancel = null;

@@ -49,7 +49,10 @@ export class SentBatches {
   }
 
   /** What changed since the last batch is one that is about to be sent. */
-  add({ sinceMs, bytes }: { readonly sinceMs: number; readonly bytes: number }): { readonly seq: number; readonly hash: string } {
+  add({ sinceMs, bytes }: { readonly sinceMs: number; readonly bytes: number }): {
+    readonly seq: number;
+    readonly hash: string;
+  } {
     this.#seq += 1;
     const hash = this.#tree.hash();
     this.#sent.push({ seq: this.#seq, hash, sinceMs, bytes, changes: this.#changes });

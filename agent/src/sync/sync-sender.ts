@@ -3,7 +3,7 @@ import { backoffMs, type BackoffPolicy } from '@dumont/shared/util/backoff.ts';
 import { Bell } from '@dumont/shared/util/bell.ts';
 import { DumontError, isDumontError, toDumontError } from '@dumont/shared/util/errors.ts';
 import { ChunkCoder } from '../snapshot/planes/chunk-coder.ts';
-import { isPlain, sizeAt, sizeOfAll } from '../workspace/dirty-size.ts';
+import { sizeAt, sizeOfAll } from '../workspace/dirty-size.ts';
 import { loadIgnoreRules } from '../workspace/ignore.ts';
 import { scanWorkspace } from '../workspace/scan.ts';
 import { adoptTree } from './adopt-tree.ts';
@@ -28,9 +28,8 @@ const RECONNECT: BackoffPolicy = { baseMs: 100, capMs: 5_000 };
 /** Comparisons in a row that did not lead to equal trees, before the standby has to read its folder anew. */
 const MAX_MISMATCHES = 2;
 const IDLE_MS = 60_000;
-
-/** Changed paths kept while there is no standby; above it they become one scan of the folder. */
-const MAX_URGENT = 50_000;
+/** Changed paths kept one by one while there is no standby; above it they become a scan of the folder. */
+const MAX_AWAY_PATHS = 50_000;
 
 /** Paths that are dealt with together. */
 interface Round {
@@ -79,7 +78,7 @@ export class SyncSender implements AsyncDisposable {
 
   /** Something changed. */
   nudge(): void {
-    if (this.#session === null) this.#queueChanges();
+    if (this.#session === null) this.#queue.takeIn(this.#options.changes, MAX_AWAY_PATHS);
     this.#bell.ring();
   }
 
@@ -203,8 +202,7 @@ export class SyncSender implements AsyncDisposable {
         await this.#stepLarge(session, planner);
       } else {
         this.#noteCompletion();
-        const isIdle = this.#large === null && this.#queue.isEmpty;
-        if (isIdle && this.#later.size === 0 && this.#staged.size > 0) {
+        if (this.#large === null && this.#queue.isEmpty && this.#later.size === 0 && this.#staged.size > 0) {
           this.#staged.clear();
           await session.send({ kind: 'free', stages: [] });
         }
@@ -231,38 +229,24 @@ export class SyncSender implements AsyncDisposable {
     const nowMs = clock.monotonicMs();
     for (const { path, sinceMs } of this.#later.takeDue(nowMs)) this.#queue.addUrgent(path, sinceMs);
     if (changes.sinceMonotonicMs === null || changes.sinceMonotonicMs + COALESCE_MS > nowMs) return;
+    this.#queue.takeIn(changes);
     const mark = changes.take();
     if (mark === null) return;
-    if (isPlain(mark.paths)) {
-      for (const path of mark.paths) this.#queue.addUrgent(path, mark.sinceMonotonicMs);
-      return;
-    }
     this.#takenSinceMs = mark.sinceMonotonicMs;
     planner.rules = await loadIgnoreRules(root);
     await this.#scan(mark.sinceMonotonicMs);
     this.#takenSinceMs = Infinity;
   }
 
-  /** While there is no standby: so that the size of every change is known when it is told of. */
-  #queueChanges(): void {
-    const { changes } = this.#options;
-    if (!isPlain(changes.paths) || this.#queue.urgentCount > MAX_URGENT) return;
-    const mark = changes.take();
-    if (mark === null || mark.paths === 'everything') return;
-    for (const path of mark.paths) this.#queue.addUrgent(path, mark.sinceMonotonicMs);
-  }
-
   /** Looks at the whole folder for what may differ. */
   async #scan(sinceMs: number): Promise<void> {
-    const { root } = this.#options;
     const planner = this.#planner;
     if (planner === null) return;
-    const { entries } = await scanWorkspace(root, planner.rules, { signal: this.#stopping.signal });
+    const { entries } = await scanWorkspace(this.#options.root, planner.rules, { signal: this.#stopping.signal });
     const there = new Set(entries.map(({ path }) => path));
-    const gone = [...this.#tree.paths()].filter((path) => !there.has(path));
     this.#queue.setBacklog(
       entries.filter((found) => planner.mayDiffer(found)),
-      gone,
+      [...this.#tree.paths()].filter((path) => !there.has(path)),
       sinceMs,
     );
     this.#wasScanned = true;
@@ -288,7 +272,8 @@ export class SyncSender implements AsyncDisposable {
         const look = planner.look(path, batch);
         if (look.kind === 'gone') gone.push(path);
         if (look.kind === 'large') this.#queue.addLarge(path, look.size, sinceMs);
-        if (look.kind === 'again') this.#lookLater(path, sinceMs);
+        if (look.kind === 'again') this.#lookAgain(path, sinceMs);
+        if (look.kind === 'verify') this.#verifyLater(path);
         if (look.kind === 'changed-folder') this.#queueUnseen(path, planner, { looked, sinceMs });
         if (look.kind === 'new-folder') await this.#queueBelow(path, planner, sinceMs);
         if (batch.isFull) await flush(paths.slice(0, index + 1));
@@ -321,12 +306,14 @@ export class SyncSender implements AsyncDisposable {
     await session.send({ kind: 'batch', seq, ops: batch.ops, hash });
   }
 
-  #lookLater(path: string, sinceMs: number): void {
-    const isLarge = this.#tree.stateOf(path)?.settled === false;
-    const dueMs = this.#options.clock.monotonicMs() + (isLarge ? VERIFY_MS : AGAIN_MS);
-    // What only has to be verified is on the standby as far as anybody can tell.
-    const lacks = isLarge ? { sinceMs: Infinity, bytes: 0 } : { sinceMs, bytes: sizeAt(this.#options.root, path) };
-    this.#later.add(path, { dueMs, ...lacks });
+  #lookAgain(path: string, sinceMs: number): void {
+    const dueMs = this.#options.clock.monotonicMs() + AGAIN_MS;
+    this.#later.add(path, { dueMs, sinceMs, bytes: sizeAt(this.#options.root, path) });
+  }
+
+  /** It is on the standby as far as anybody can tell. */
+  #verifyLater(path: string): void {
+    this.#later.add(path, { dueMs: this.#options.clock.monotonicMs() + VERIFY_MS, sinceMs: Infinity, bytes: 0 });
   }
 
   /** What the watcher may not have told of. */
@@ -348,20 +335,16 @@ export class SyncSender implements AsyncDisposable {
     if (this.#large === null) {
       const next = this.#queue.takeLarge();
       if (next === null) return false;
-      const { path, size, sinceMs } = next;
-      const { root } = this.#options;
-      const nextStage = () => (this.#stageCount += 1);
       const file = new LargeFile({
-        path,
-        root,
-        size,
+        ...next,
+        root: this.#options.root,
         tree: this.#tree,
         reader: this.#largeReader,
         coder: this.#coder,
         staged: this.#staged,
-        nextStage,
+        nextStage: () => (this.#stageCount += 1),
       });
-      this.#large = { file, sinceMs };
+      this.#large = { file, sinceMs: next.sinceMs };
     }
     return session.flow.hasRoomForLarge;
   }
@@ -372,8 +355,8 @@ export class SyncSender implements AsyncDisposable {
     const { messages, read } = large.file.step();
     for (const message of messages) await session.send(message);
     if (read === null) return;
-    const { path, stage, spentStages } = large.file;
-    const stages = [...spentStages];
+    const { path, stage } = large.file;
+    const stages = [...large.file.spentStages];
     const now = planner.describe(path);
     if (read.kind === 'read' && !read.torn && now !== null && now.found.ino === read.state.ino) {
       const batch = this.#newBatch(large.sinceMs);
@@ -384,9 +367,7 @@ export class SyncSender implements AsyncDisposable {
     } else {
       if (stage !== null) stages.push(stage);
       // Vanished, replaced or torn: whatever it is now is to be looked at.
-      const { clock, root } = this.#options;
-      const dueMs = clock.monotonicMs() + AGAIN_MS;
-      this.#later.add(path, { dueMs, sinceMs: large.sinceMs, bytes: sizeAt(root, path) });
+      this.#lookAgain(path, large.sinceMs);
     }
     this.#large = null;
     this.#staged.clear();
@@ -404,8 +385,8 @@ export class SyncSender implements AsyncDisposable {
 
   /** The standby has all of it: told by the last acknowledgement, or by a look that found nothing more to send. */
   #noteCompletion(): void {
-    const isDone = this.#queue.isEmpty && this.#large === null && this.#sent.isEmpty && this.#wasScanned;
-    if (isDone && this.#takenSinceMs === Infinity) this.#isInitial = false;
+    const isIdle = this.#queue.isEmpty && this.#large === null && this.#takenSinceMs === Infinity;
+    if (isIdle && this.#sent.isEmpty && this.#wasScanned) this.#isInitial = false;
   }
 
   #onAck(seq: number, hash: string): void {

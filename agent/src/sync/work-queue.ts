@@ -1,4 +1,6 @@
 import type { ScannedEntry } from '../workspace/scan.ts';
+import { isPlain } from '../workspace/dirty-size.ts';
+import type { DirtyFollower } from '../workspace/watch.ts';
 import { LARGE_FILE_BYTES } from './change-planner.ts';
 
 /** Paths of one round: looked at in the order of their names before newer ones get their turn. */
@@ -16,11 +18,6 @@ export class WorkQueue {
   /** @param sizeOf bytes of the file at a path, 0 for what is none */
   constructor(sizeOf: (path: string) => number) {
     this.#sizeOf = sizeOf;
-  }
-
-  /** Changed paths that wait. */
-  get urgentCount(): number {
-    return this.#urgent.size;
   }
 
   get hasSmall(): boolean {
@@ -57,6 +54,14 @@ export class WorkQueue {
     const bytes = this.#sizeOf(path);
     this.#urgentBytes += bytes - (before?.bytes ?? 0);
     this.#urgent.set(path, { sinceMs: Math.min(sinceMs, before?.sinceMs ?? Infinity), bytes });
+  }
+
+  /** Takes what it can of changes, so that the size of each is known as it is told of. */
+  takeIn(changes: DirtyFollower, mostPaths = Infinity): void {
+    if (!isPlain(changes.paths) || this.#urgent.size > mostPaths) return;
+    const mark = changes.take();
+    if (mark === null || mark.paths === 'everything') return;
+    for (const path of mark.paths) this.addUrgent(path, mark.sinceMonotonicMs);
   }
 
   isLarge(path: string): boolean {

@@ -100,12 +100,9 @@ async function measurePeers({ primary: root, copy, state }: Folders, oursMs: num
 }
 
 await using temp = await makeTempFolder();
-const [primary, standby, copy, state] = ['primary', 'standby', 'copy', 'state'].map((name) => join(temp.path, name)) as [
-  string,
-  string,
-  string,
-  string,
-];
+const [primary, standby, copy, state] = ['primary', 'standby', 'copy', 'state'].map((name) =>
+  join(temp.path, name),
+) as [string, string, string, string];
 makeTree(primary, fileCount);
 for (const folder of [standby, copy, state]) mkdirSync(folder);
 const folders = { primary, standby, copy, state };

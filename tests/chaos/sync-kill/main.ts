@@ -17,8 +17,12 @@ for await (const outcome of killTrials(Number(values.trials ?? 200), Number(valu
 const most = (of: (one: KillOutcome) => number) => Math.max(0, ...outcomes.map(of));
 const broken = outcomes.filter(({ violations }) => violations.length > 0).length;
 print(`${outcomes.length} kills, ${broken} with a broken promise`);
-print(`most lost of before the last beat: ${formatDuration(most((one) => one.lostMs))}, ${formatBytes(most((one) => one.lostBytes))}`);
-print(`most reported: ${formatDuration(most((one) => one.reportedMs))}, ${formatBytes(most((one) => one.reportedBytes))}`);
+print(
+  `most lost of before the last beat: ${formatDuration(most((one) => one.lostMs))}, ${formatBytes(most((one) => one.lostBytes))}`,
+);
+print(
+  `most reported: ${formatDuration(most((one) => one.reportedMs))}, ${formatBytes(most((one) => one.reportedBytes))}`,
+);
 if (broken > 0) process.exitCode = 1;
 
 function print(line: string): void {

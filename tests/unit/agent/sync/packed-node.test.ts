@@ -1,7 +1,6 @@
 import * as fc from 'fast-check';
 import { expect, test } from 'vitest';
 import { packNode, stateOfPacked, typeOfPacked, unpackNode } from '@dumont/agent/sync/packed-node.ts';
-import type { TreeNode } from '@dumont/agent/sync/sync-tree.ts';
 
 const id = fc.uint8Array({ minLength: 32, maxLength: 32 }).map((bytes) => Buffer.from(bytes).toString('hex'));
 const count = fc.integer({ min: 0, max: 2 ** 50 });
@@ -10,7 +9,10 @@ const meta = fc.record(
     mode: fc.integer({ min: 0, max: 0o7777 }),
     uid: fc.integer({ min: 0, max: 2 ** 32 - 1 }),
     gid: fc.integer({ min: 0, max: 2 ** 32 - 1 }),
-    mtimeNs: fc.oneof(fc.bigInt({ min: -(2n ** 63n), max: 2n ** 63n - 1n }).map(String), fc.stringMatching(/^-?\d{1,19}$/)),
+    mtimeNs: fc.oneof(
+      fc.bigInt({ min: -(2n ** 63n), max: 2n ** 63n - 1n }).map(String),
+      fc.stringMatching(/^-?\d{1,19}$/),
+    ),
     xattrs: fc.array(fc.tuple(fc.string({ minLength: 1 }), fc.base64String()), { maxLength: 3 }),
   },
   { requiredKeys: ['mode', 'uid', 'gid', 'mtimeNs'] },
@@ -37,7 +39,7 @@ const state = fc.record({
 test('what is unpacked is what was packed', () => {
   fc.assert(
     fc.property(fc.record({ entry, state: fc.option(state) }), (node) => {
-      const packed = packNode(node as TreeNode);
+      const packed = packNode(node);
       expect(unpackNode(packed)).toEqual(node);
       expect(typeOfPacked(packed)).toBe(node.entry.type);
       expect(stateOfPacked(packed)).toEqual(node.state);
