@@ -12,6 +12,7 @@ import {
 } from 'node:fs';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
+import { eventually } from '../../../world/eventually.ts';
 import { makeSyncPair } from '../../../world/sync-pair.ts';
 
 test('a tree with everything in it arrives as it is', async () => {
@@ -83,4 +84,31 @@ test('a standby that was away gets what it missed, and only that', async () => {
   await pair.startReceiver();
   await pair.settled();
   expect(pair.sender.state.sentBytes - sentBefore).toBeLessThan(250_000);
+});
+
+test('a file that grew by megabytes arrives as it is', async () => {
+  await using pair = await makeSyncPair();
+  const path = join(pair.primary, 'growing.bin');
+  writeFileSync(path, randomBytes(2_000_000));
+  await pair.startReceiver();
+  await pair.startSender();
+  await pair.settled();
+  appendFileSync(path, randomBytes(7_500_000));
+  await pair.settled();
+  expect(pair.sender.state.watermark).toEqual(pair.receiver.watermark);
+});
+
+test('what waits for a standby that is away is counted in bytes', async () => {
+  await using pair = await makeSyncPair();
+  await pair.startReceiver();
+  await pair.startSender();
+  await pair.settled();
+  await pair.stopReceiver();
+  writeFileSync(join(pair.primary, 'one'), randomBytes(300_000));
+  await eventually('the first is counted', () => pair.sender.state.pendingBytes >= 300_000);
+  appendFileSync(join(pair.primary, 'one'), randomBytes(200_000));
+  await eventually('what is added is counted', () => pair.sender.state.pendingBytes >= 500_000);
+  await pair.startReceiver();
+  await pair.settled();
+  expect(pair.sender.state.pendingBytes).toBe(0);
 });
