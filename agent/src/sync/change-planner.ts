@@ -1,4 +1,4 @@
-import { readdirSync } from 'node:fs';
+import { lstatSync, readdirSync } from 'node:fs';
 import type { SyncContent, SyncMeta } from '@dumont/shared/protocol/sync.ts';
 import { MAX_SYNC_FILE_CHUNKS } from '@dumont/shared/protocol/sync.ts';
 import type { Clock } from '@dumont/shared/util/clock.ts';
@@ -49,6 +49,7 @@ export class ChangePlanner {
   readonly #root: string;
   readonly #tree: SyncTree;
   readonly #reader: ContentReader;
+  #rootMtimeNs: bigint | undefined;
   rules: IgnoreRules;
 
   constructor(options: {
@@ -102,6 +103,7 @@ export class ChangePlanner {
    * may differ.
    */
   unseenIn(folder: string): readonly string[] {
+    if (folder === '' && !this.#isRootChanged()) return [];
     const prefix = folder === '' ? '' : `${folder}/`;
     const known = new Set(this.#tree.childrenOf(folder));
     const unseen: string[] = [];
@@ -150,6 +152,14 @@ export class ChangePlanner {
       }
     }
     for (const name of [path, ...links]) this.#remember(name, state);
+  }
+
+  /** Since it was asked last. The root is no entry of the tree, and every round would read its names. */
+  #isRootChanged(): boolean {
+    const mtimeNs = lstatSync(this.#root, { bigint: true, throwIfNoEntry: false })?.mtimeNs;
+    const isChanged = mtimeNs !== this.#rootMtimeNs;
+    this.#rootMtimeNs = mtimeNs;
+    return isChanged;
   }
 
   #lookAtFolder(found: ScannedEntry, batch: OutgoingBatch): Look {

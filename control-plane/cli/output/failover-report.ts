@@ -39,8 +39,7 @@ export function failoverHeadline(cli: Pick<View, 'colors'>, report: FailoverRepo
   if (report.state === 'failed') return [colors.red(`failed: ${report.error ?? 'no reason given'}`), cost].join(' · ');
   if (report.totalMs === null) return [colors.yellow(`still ${report.state}`), cost].join(' · ');
   const served = colors.green(`served again in ${colors.bold(formatSeconds(report.totalMs))}`);
-  const size = report.rpoBytes === null ? '' : `, ${formatBytes(report.rpoBytes)} at most`;
-  const lost = report.rpoMs === null ? 'no snapshot to restore' : `lost ${formatSeconds(report.rpoMs)} of work${size}`;
+  const lost = report.rpoMs === null ? 'no snapshot to restore' : `lost ${formatSeconds(report.rpoMs)} of work`;
   return [served, report.rpoMs === 0 ? 'lost nothing' : lost, cost].join(' · ');
 }
 
@@ -57,6 +56,7 @@ function factsOf(cli: View, report: FailoverReport): readonly Fact[] {
     ['attempts', report.attempts > 1 ? [String(report.attempts)] : []],
     ['snapshot', snapshot === null ? [] : snapshotParts(cli, snapshot)],
     ['standby', standbyParts(report)],
+    ['lost', report.rpoBytes === null ? [] : [`${formatBytes(report.rpoBytes)} at most`]],
     ['restore', restore === null ? [] : restoreParts(restore)],
     ['workload', workloadParts(report)],
     ['gateway', gatewayParts(report)],
