@@ -26,10 +26,12 @@ import { StandbyDuty } from './lease/standby-duty.ts';
 import { StateFile } from './lease/state-file.ts';
 import { BeatBoard } from './link/beat-board.ts';
 import { ControlLink, type LinkListener } from './link/control-link.ts';
+import { Pulse } from './link/pulse.ts';
 import type { LinkEnd } from './link/link-end.ts';
 import type { LinkState } from './link/link-state.ts';
 import type { LinkTrouble } from './link/thread-messages.ts';
 import { UpgradeNotes } from './upgrade/upgrade-notes.ts';
+import type { UploadShare } from './storage/upload-share.ts';
 import { Upgrader } from './upgrade/upgrader.ts';
 import { AGENT_VERSION } from './version.ts';
 
@@ -49,6 +51,8 @@ export interface AgentParts {
   /** Holds the credential that goes with the identity. */
   readonly credentials: CredentialFile;
   readonly openEngine: OpenEngine;
+  /** The cap on what leaves the machine, if there is one; the engine has its part in it too. */
+  readonly uploads?: UploadShare | undefined;
   readonly clock: Clock;
   readonly random: Random;
   readonly log: Logger;
@@ -113,18 +117,22 @@ export async function runAgent(parts: AgentParts, signals: AgentSignals): Promis
     onPreempted: () => void sayGoodbye({ duty, link }, { source: 'gcp', withinMs: PREEMPTION_MS }, PREEMPTION_FLUSH_MS),
   });
   preemption.start();
-  const cancelPulse = clock.every(PULSE_MS, () => {
-    const gpuUtilPct = gpus.utilPct();
-    const behind = duty.standbyBehind();
-    board.write({
-      epoch: listener.epochNow,
-      gpuUtilPct,
-      unsavedMs: duty.unsavedMs(),
-      workload: duty.workloadState,
-      standbyBehindBytes: behind?.pendingBytes,
-      standbyBehindMs: behind?.pendingMs,
-      peer: duty.peerWord?.() ?? undefined,
-    });
+  using _pulse = new Pulse({
+    clock,
+    intervalMs: PULSE_MS,
+    onPulse: (ageMs) => {
+      const behind = duty.standbyBehind();
+      board.write({
+        epoch: listener.epochNow,
+        gpuUtilPct: gpus.utilPct(),
+        unsavedMs: ageMs(duty.unsavedMs()),
+        unsavedBytes: duty.unsavedBytes() ?? undefined,
+        workload: duty.workloadState,
+        standbyBehindBytes: behind?.pendingBytes,
+        standbyBehindMs: behind === null ? undefined : ageMs(behind.pendingMs),
+        peer: duty.peerWord?.() ?? undefined,
+      });
+    },
   });
   try {
     const { stop } = signals;
@@ -135,7 +143,6 @@ export async function runAgent(parts: AgentParts, signals: AgentSignals): Promis
     else await leave(end as LinkEnd, { duty, credentials, log });
     return end === restart ? 'restart' : 'done';
   } finally {
-    cancelPulse();
     desk.abortAll(new DumontError('ABORTED', 'the agent stops'));
     await desk.settled();
   }
@@ -278,7 +285,9 @@ async function leave(
 function dutyOf(parts: AgentParts, stateFile: StateFile, link: ControlLink): Duty {
   const { config, openEngine, clock, random, log } = parts;
   const { workspaceDir, stateDir, workloadEnvironment, machineHost } = config;
-  const options = { workspaceDir, stateDir, workloadEnvironment, stateFile, openEngine, link, clock, random, log };
+  const { uploads } = parts;
+  const owned = { workspaceDir, stateDir, workloadEnvironment, stateFile, openEngine, uploads };
+  const options = { ...owned, link, clock, random, log };
   if (parts.identity.role === 'gpu') return new GpuDuty(options);
   return new StandbyDuty({ ...options, listenHost: machineHost });
 }

@@ -3,9 +3,13 @@ import { LOG_LEVELS, type LogLevel } from '@dumont/shared/node/logger.ts';
 import { credentialSchema } from '@dumont/shared/protocol/primitives.ts';
 import { AGENT_SOCKET_PATH } from '@dumont/shared/protocol/version.ts';
 import { z } from 'zod';
+import { sizeOf } from './commands/flag-values.ts';
 import { GCE_METADATA_ADDRESS } from './host/preemption-watch.ts';
 import { withoutOwnTunables } from './host/own-tunables.ts';
 import { withoutSecretVariables } from './host/secret-variables.ts';
+
+/** Slower than this a snapshot never ends: surely a unit was forgotten. */
+const MIN_UPLOAD_BYTES_PER_SECOND = 64 * 1024;
 
 /** Every environment variable of the agent; `--help` and install/env.example are made from it. */
 export const agentEnvironmentSchema = z.object({
@@ -38,6 +42,16 @@ export const agentEnvironmentSchema = z.object({
     .max(255)
     .optional()
     .describe('Address that a standby listens on for sync, if not all of this machine.'),
+  DUMONT_MAX_UPLOAD: z
+    .string()
+    .transform((text, context) => {
+      const rate = sizeOf(text.replace(/\/s$/i, ''));
+      if (rate !== null && rate >= MIN_UPLOAD_BYTES_PER_SECOND) return rate;
+      context.addIssue({ code: 'custom', message: 'must be bytes a second of at least 64KiB, such as 20MB' });
+      return z.NEVER;
+    })
+    .optional()
+    .describe('Most bytes a second that leave this host, such as 20MB: sync first, snapshots get what it leaves.'),
   SNAPSHOT_PASSWORD: z
     .string()
     .min(1)
@@ -71,6 +85,8 @@ export interface AgentConfig {
   readonly machineHost: string | null;
   /** Host, or host:port, of Google's metadata server. */
   readonly metadataHost: string;
+  /** Null: as fast as the link goes. */
+  readonly maxUploadBytesPerSecond: number | null;
   readonly logLevel: LogLevel;
   /** What the user's command sees: the agent's own environment without its secrets and its supervisor's tunables. */
   readonly workloadEnvironment: Readonly<Record<string, string>>;
@@ -91,6 +107,7 @@ export function readAgentConfig(environment: Readonly<Record<string, string | un
     fileStoreMount: env.DUMONT_FILE_STORE_MOUNT ?? null,
     machineHost: env.DUMONT_MACHINE_HOST ?? null,
     metadataHost: env.GCE_METADATA_HOST,
+    maxUploadBytesPerSecond: env.DUMONT_MAX_UPLOAD ?? null,
     logLevel: env.DUMONT_LOG_LEVEL,
     workloadEnvironment: withoutOwnTunables(withoutSecretVariables(environment)),
     secrets: { enrolToken: env.DUMONT_ENROL_TOKEN ?? null, snapshotPassword: env.SNAPSHOT_PASSWORD ?? null },

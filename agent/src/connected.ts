@@ -10,6 +10,7 @@ import { forgetSecretVariables } from './host/secret-variables.ts';
 import { CredentialFile, credentialPath } from './identity/credential-file.ts';
 import { join, type JoinParts, type Membership } from './identity/join.ts';
 import type { OpenEngine } from './lease/engine.ts';
+import { UploadShare } from './storage/upload-share.ts';
 import { controlSigner } from './storage/control-signer.ts';
 import { AGENT_VERSION } from './version.ts';
 
@@ -42,15 +43,20 @@ export async function runConnected(stop: AbortSignal): Promise<number> {
     const { credential } = must(credentials.record, 'an agent runs after it has joined');
     return `Bearer ${identity.instanceId}.${credential}`;
   };
+  const uploads = uploadsOf(config);
   const sign = controlSigner({ controlUrl: config.controlUrl, authorization });
   // Native modules, WebAssembly and the stores take longer to load than to say hello: first the heartbeat, then they.
   const openEngine: OpenEngine = async (assignment) => {
     const { storeEngine } = await import('./lease/store-engine.ts');
-    return storeEngine({ ...PARTS, config, identity, sign, toolVersion: AGENT_VERSION })(assignment);
+    return storeEngine({ ...PARTS, config, identity, sign, uploads, toolVersion: AGENT_VERSION })(assignment);
   };
-  const parts = { ...PARTS, config, identity, credentials, openEngine, log: own };
+  const parts = { ...PARTS, config, identity, credentials, openEngine, uploads, log: own };
   const end = await runAgent(parts, { stop, restart: hangUp.signal });
   return end === 'restart' ? EXIT_CODES.restart : EXIT_CODES.done;
+}
+
+function uploadsOf({ maxUploadBytesPerSecond: bytesPerSecond }: AgentConfig): UploadShare | undefined {
+  return bytesPerSecond === null ? undefined : new UploadShare({ bytesPerSecond, clock: systemClock });
 }
 
 interface JoinContext {

@@ -7,5 +7,8 @@ const given = JSON.parse(process.argv[2] ?? '{}') as Omit<SyncReceiverOptions, '
 const log = createLogger('sync-receiver', 'warn');
 const receiver = await SyncReceiver.listen({ ...given, clock: systemClock, log }, AbortSignal.any([]));
 process.send?.({ port: receiver.port });
-process.on('message', () => process.send?.({ rssBytes: process.resourceUsage().maxRSS * 1024 }));
+process.on('message', (asked) => {
+  if (asked === 'promote') receiver.hearEpoch(given.key.epoch + 1);
+  process.send?.({ rssBytes: process.resourceUsage().maxRSS * 1024, watermark: receiver.watermark });
+});
 process.on('disconnect', () => process.kill(process.pid, 'SIGKILL'));

@@ -1,7 +1,7 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { join } from 'node:path';
-import type { SyncReceiverOptions } from '@dumont/agent/sync/sync-receiver.ts';
+import type { SyncReceiver, SyncReceiverOptions } from '@dumont/agent/sync/sync-receiver.ts';
 
 const CHILD = join(import.meta.dirname, 'sync-receiver-child.ts');
 
@@ -28,6 +28,13 @@ export class SyncReceiverProcess implements AsyncDisposable {
     this.#child.send('memory');
     const [{ rssBytes }] = (await once(this.#child, 'message')) as [{ rssBytes: number }];
     return rssBytes;
+  }
+
+  /** The epoch is over: nothing is received from here on. @returns how far the folder is */
+  async promote(): Promise<SyncReceiver['watermark']> {
+    this.#child.send('promote');
+    const [{ watermark }] = (await once(this.#child, 'message')) as [{ watermark: SyncReceiver['watermark'] }];
+    return watermark;
   }
 
   async kill(): Promise<void> {

@@ -19,6 +19,8 @@ export interface Duty extends AsyncDisposable {
   perform(action: DutyAction, options: WorkOptions): Promise<ActionResult>;
   /** Age of the oldest change not in a committed snapshot, ms; 0 when everything is safe. */
   unsavedMs(): number;
+  /** Size of the files with changes not in a committed snapshot, at most a second old; null while that is not known. */
+  unsavedBytes(): number | null;
   /** What a standby does not have yet, bytes and the age of the oldest of it; null without continuous sync. */
   standbyBehind(): { readonly pendingBytes: number; readonly pendingMs: number } | null;
   /** A standby's word on its primary; absent for duties without one, null while it cannot know. */

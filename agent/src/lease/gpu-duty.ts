@@ -14,6 +14,7 @@ import type { Random } from '@dumont/shared/util/random.ts';
 import type { ControlLink } from '../link/control-link.ts';
 import type { SyncState } from '../sync/sync-state.ts';
 import { WorkloadKeeper } from '../workload/workload-keeper.ts';
+import { UnsavedSize } from '../workspace/dirty-size.ts';
 import { WorkspaceWatcher } from '../workspace/watch.ts';
 import type { Duty, DutyAction } from './duty.ts';
 import { harvest, mergeBranch } from './branch-actions.ts';
@@ -21,7 +22,7 @@ import { EngineHolder } from './engine-holder.ts';
 import type { OpenEngine, WorkOptions, WorkspaceEngine } from './engine.ts';
 import { flushWithin } from './last-flush.ts';
 import { Publisher } from './publisher.ts';
-import { StandbyLink } from './standby-link.ts';
+import { StandbyLink, type StandbyLinkOptions } from './standby-link.ts';
 import { unsavedSince, type StateFile } from './state-file.ts';
 import { waitForGrant } from './wait-for-grant.ts';
 
@@ -34,7 +35,7 @@ const LAST_HOOK_SHARE = 1 / 3;
 /** A store that is not mounted yet or a full disk may be well again soon. */
 const RETRY_MS = 2_000;
 
-export interface GpuDutyOptions {
+export interface GpuDutyOptions extends Pick<StandbyLinkOptions, 'uploads'> {
   readonly workspaceDir: string;
   readonly stateDir: string;
   readonly workloadEnvironment: Readonly<Record<string, string>>;
@@ -59,6 +60,7 @@ export class GpuDuty implements Duty {
   #settling: Promise<void> = Promise.resolve();
   readonly #engines: EngineHolder;
   readonly #standby: StandbyLink;
+  readonly #unsavedSize: UnsavedSize;
   /** Rings with every assignment. */
   readonly #granted = new Bell();
   #watcher: WorkspaceWatcher | null = null;
@@ -77,6 +79,7 @@ export class GpuDuty implements Duty {
     this.#options = options;
     this.#engines = new EngineHolder(options.openEngine);
     this.#standby = new StandbyLink(options);
+    this.#unsavedSize = new UnsavedSize(options.workspaceDir, options.clock);
     this.#inheritedSinceMs = unsavedSince(options.stateFile.state, options.clock);
     this.#workload = new WorkloadKeeper({
       ...options,
@@ -151,6 +154,10 @@ export class GpuDuty implements Duty {
   unsavedMs(): number {
     const sinceMs = this.#publisher?.unsavedSinceMs ?? this.#abandonedSinceMs;
     return sinceMs === null ? 0 : this.#options.clock.monotonicMs() - sinceMs;
+  }
+
+  unsavedBytes(): number | null {
+    return this.unsavedMs() === 0 ? 0 : this.#unsavedSize.of(this.#publisher?.unsavedPaths ?? ['everything']);
   }
 
   standbyBehind(): SyncState | null {
@@ -251,7 +258,7 @@ export class GpuDuty implements Duty {
   }
 
   async #publishAs(assignment: Assignment, engine: WorkspaceEngine): Promise<void> {
-    const { clock, random, log, link } = this.#options;
+    const { link } = this.#options;
     const { epoch, head } = assignment;
     const intervalMs = assignment.policy.snapshotIntervalMs;
     const key = `${epoch} ${this.#engines.key}`;
@@ -262,23 +269,18 @@ export class GpuDuty implements Duty {
     }
     await this.#publisher?.stop(new DumontError('ABORTED', 'a newer assignment took over'));
     this.#watcher ??= await this.#watch(engine);
-    const commit: ControlLink['commitSnapshot'] = (request, signal) => link.commitSnapshot(request, signal);
-    const isOnline = () => link.state === 'online';
-    const dirty = this.#watcher;
     const workload = this.#workload;
     this.#publisher = new Publisher({
+      ...this.#options,
       engine: { create: (request) => workload.atRest(() => engine.create(request), request.signal) },
-      dirty,
-      commit,
-      isOnline,
+      dirty: this.#watcher,
+      commit: (request, signal) => link.commitSnapshot(request, signal),
+      isOnline: () => link.state === 'online',
       unsavedSinceMs: this.#inheritedSinceMs,
       onSaved: (beforeWallMs) => this.#onSaved(beforeWallMs),
       epoch,
       head,
       intervalMs,
-      clock,
-      random,
-      log,
     });
     this.#publisherKey = key;
     this.#abandonedSinceMs = null;

@@ -51,7 +51,7 @@ export async function flushWithin(options: FlushOptions): Promise<Omit<LastWords
   let before: readonly UnsavedFile[] = [];
   try {
     await publisher.yield(withinMs * RUNNING_SHARE);
-    before = await lookAt(root, publisher.unsavedPaths());
+    before = await lookAt(root, unsavedBy(publisher));
     const leftMs = () => withinMs - (clock.monotonicMs() - startMs);
     for (const batch of planBatches(before)) {
       if (leftMs() < MIN_COMMIT_MS) break;
@@ -67,7 +67,7 @@ export async function flushWithin(options: FlushOptions): Promise<Omit<LastWords
   } catch (error) {
     log.error({ event: 'last-flush-cut-short', err: toDumontError(error) }, 'not everything could be saved in time');
   }
-  const unsafePaths = publisher.unsavedPaths();
+  const unsafePaths = unsavedBy(publisher);
   const unsafe = await lookAt(root, unsafePaths);
   const isUnsafe = new Set(unsafe.map(({ path }) => path));
   const safe = before.filter(({ path }) => !isUnsafe.has(path));
@@ -83,6 +83,16 @@ export async function flushWithin(options: FlushOptions): Promise<Omit<LastWords
     snapshotId,
     tookMs: clock.monotonicMs() - startMs,
   };
+}
+
+/** As they are now: the publisher's own lists go on changing. */
+function unsavedBy({ unsavedPaths }: Pick<Publisher, 'unsavedPaths'>): DirtyMark['paths'] {
+  const union = new Set<string>();
+  for (const paths of unsavedPaths) {
+    if (paths === 'everything') return paths;
+    for (const path of paths) union.add(path);
+  }
+  return union;
 }
 
 /**

@@ -19,6 +19,7 @@ const MAX_STALE_PARENTS = 5;
 interface DirtySource {
   readonly isDirty: boolean;
   readonly sinceMonotonicMs: number | null;
+  readonly paths: DirtyMark['paths'];
   take(): DirtyMark | null;
   restore(mark: DirtyMark): void;
 }
@@ -69,6 +70,7 @@ export class Publisher {
   #running: Promise<SnapshotRecord | null> | null = null;
   #next: Promise<SnapshotRecord | null> | null = null;
   #takenSinceMs: number | null = null;
+  #takenPaths: DirtyMark['paths'] = new Set();
   #unseenSinceMs: number | null;
   #verdict: Promise<unknown> = Promise.resolve();
   #lastStartMs = -Infinity;
@@ -137,15 +139,6 @@ export class Publisher {
     }
   }
 
-  /** Paths that are not in a committed snapshot, as far as they are known one by one. */
-  unsavedPaths(): DirtyMark['paths'] {
-    const { dirty } = this.#options;
-    const mark = dirty.take();
-    if (mark === null) return new Set();
-    dirty.restore(mark);
-    return mark.paths === 'everything' ? mark.paths : new Set(mark.paths);
-  }
-
   /** The newest snapshot that was committed here, or the head it began with. */
   get head(): SnapshotRef | null {
     return this.#head;
@@ -156,6 +149,11 @@ export class Publisher {
     const times = [this.#options.dirty.sinceMonotonicMs, this.#takenSinceMs, this.#unseenSinceMs];
     const sinceMs = Math.min(...times.map((time) => time ?? Infinity));
     return sinceMs === Infinity ? null : sinceMs;
+  }
+
+  /** The paths with changes that are not in a committed snapshot. */
+  get unsavedPaths(): readonly DirtyMark['paths'][] {
+    return this.#unseenSinceMs === null ? [this.#options.dirty.paths, this.#takenPaths] : ['everything'];
   }
 
   /** Resolves when no uploaded snapshot waits for its verdict; at once while none does. Never rejects. */
@@ -197,6 +195,7 @@ export class Publisher {
     const over = () => {
       this.#running = null;
       this.#takenSinceMs = null;
+      this.#takenPaths = new Set();
       this.nudge();
     };
     void running.then(
@@ -218,6 +217,7 @@ export class Publisher {
     const startWallMs = clock.nowMs();
     const mark = dirty.take();
     this.#takenSinceMs = mark?.sinceMonotonicMs ?? null;
+    this.#takenPaths = mark?.paths ?? new Set();
     try {
       // Asked for although nothing is known to have changed: there may be what the watcher cannot see.
       const changed = mark?.paths ?? 'everything';

@@ -90,6 +90,10 @@ export class StandbyDuty implements Duty {
     return this.#serving.unsavedMs();
   }
 
+  unsavedBytes(): number | null {
+    return this.#serving.unsavedBytes();
+  }
+
   standbyBehind(): SyncState | null {
     return this.#serving.standbyBehind();
   }

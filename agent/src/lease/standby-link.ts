@@ -2,12 +2,15 @@ import type { Logger } from '@dumont/shared/node/logger.ts';
 import type { Assignment } from '@dumont/shared/protocol/hello.ts';
 import type { Clock } from '@dumont/shared/util/clock.ts';
 import type { Random } from '@dumont/shared/util/random.ts';
+import type { UploadShare } from '../storage/upload-share.ts';
 import { SyncSender } from '../sync/sync-sender.ts';
 import type { SyncState } from '../sync/sync-state.ts';
 import type { WorkspaceWatcher } from '../workspace/watch.ts';
 
 export interface StandbyLinkOptions {
   readonly workspaceDir: string;
+  /** The cap on what leaves the machine; sync takes from it first. */
+  readonly uploads?: UploadShare | undefined;
   readonly clock: Clock;
   readonly random: Random;
   readonly log: Logger;
@@ -35,10 +38,12 @@ export class StandbyLink {
     if (key === this.#key) return;
     await this.end();
     if (sync?.role !== 'send' || watcher === null) return;
-    const { workspaceDir: root, clock, random, log } = this.#options;
+    const { workspaceDir: root, uploads, clock, random, log } = this.#options;
+    const takeBytes = uploads && ((bytes: number, signal: AbortSignal) => uploads.first(bytes, signal));
     const { url, token, epoch } = sync;
     const changes = watcher.follow(() => this.#sender?.nudge());
-    this.#sender = new SyncSender({ root, url, key: { workspaceId, epoch, token }, changes, clock, random, log });
+    const syncKey = { workspaceId, epoch, token };
+    this.#sender = new SyncSender({ root, url, key: syncKey, changes, takeBytes, clock, random, log });
     this.#sender.start();
     this.#key = key;
   }

@@ -17,6 +17,7 @@ import { linkEffort } from '../snapshot/planes/effort.ts';
 import { Snapshotter } from '../snapshot/snapshotter.ts';
 import { StatCache } from '../snapshot/stat-cache.ts';
 import { openStore } from '../storage/open-store.ts';
+import type { UploadShare } from '../storage/upload-share.ts';
 import type { SignRequests } from '../storage/url-desk.ts';
 import { loadIgnoreRules } from '../workspace/ignore.ts';
 import type { OpenEngine } from './engine.ts';
@@ -35,15 +36,18 @@ export interface StoreEngineOptions {
   readonly toolVersion: string;
   /** Needed for `presigned` grants only. */
   readonly sign?: SignRequests;
+  /** The cap on what leaves the machine; snapshots get what sync leaves of it. */
+  readonly uploads?: UploadShare | undefined;
 }
 
 /** The real engine: snapshots of the workspace folder to the object store of the grant. */
 export function storeEngine(options: StoreEngineOptions): OpenEngine {
-  const { config, clock, random, toolVersion, sign } = options;
+  const { config, clock, random, toolVersion, sign, uploads } = options;
   const root = config.workspaceDir;
   return async ({ workspaceId, storage }) => {
     const mount = config.fileStoreMount === null ? {} : { fileMount: config.fileStoreMount };
-    const store = await openStore(storage, { clock, random, sign, ...mount });
+    const limits = uploads && { takeUpload: (bytes: number, signal?: AbortSignal) => uploads.rest(bytes, signal) };
+    const store = await openStore(storage, { clock, random, sign, limits, ...mount });
     const writerId = options.identity.instanceId;
     const statCache = new StatCache(join(config.stateDir, `${workspaceId}.stat`));
     const keys = new RingKeeper({ store, password: config.secrets.snapshotPassword, label: writerId, clock });

@@ -7,6 +7,8 @@ export interface BeatFields {
   readonly epoch: number;
   readonly gpuUtilPct: number | null;
   readonly unsavedMs: number;
+  /** Absent while it is not known. */
+  readonly unsavedBytes?: number | undefined;
   readonly workload: WorkloadState;
   /** What the standby does not have yet; absent without continuous sync. */
   readonly standbyBehindBytes?: number | undefined;
@@ -25,10 +27,11 @@ const SLOT = {
   standbyBehindMs: 6,
   peerEpoch: 7,
   peerHeardMsAgo: 8,
+  unsavedBytes: 9,
 } as const;
 const SLOT_COUNT = Object.keys(SLOT).length;
 const NO_GPU = -1n;
-const NO_SYNC = -1n;
+const UNKNOWN = -1n;
 const NO_PEER = -1n;
 
 /**
@@ -53,9 +56,9 @@ export class BeatBoard {
     Atomics.store(this.#slots, SLOT.gpuUtilCentiPct, util);
     Atomics.store(this.#slots, SLOT.unsavedMs, BigInt(Math.max(0, Math.round(fields.unsavedMs))));
     Atomics.store(this.#slots, SLOT.workload, BigInt(WORKLOAD_STATES.indexOf(fields.workload)));
-    for (const field of ['standbyBehindBytes', 'standbyBehindMs'] as const) {
+    for (const field of ['standbyBehindBytes', 'standbyBehindMs', 'unsavedBytes'] as const) {
       const value = fields[field];
-      Atomics.store(this.#slots, SLOT[field], value === undefined ? NO_SYNC : BigInt(Math.max(0, Math.round(value))));
+      Atomics.store(this.#slots, SLOT[field], value === undefined ? UNKNOWN : BigInt(Math.max(0, Math.round(value))));
     }
     Atomics.store(this.#slots, SLOT.peerEpoch, BigInt(fields.peer?.epoch ?? 0));
     const heardMsAgo = fields.peer === undefined ? NO_PEER : BigInt(Math.round(fields.peer.heardMsAgo));
@@ -70,9 +73,11 @@ export class BeatBoard {
     const behindMs = Atomics.load(this.#slots, SLOT.standbyBehindMs);
     const peerEpoch = Number(Atomics.load(this.#slots, SLOT.peerEpoch));
     const heardMsAgo = Atomics.load(this.#slots, SLOT.peerHeardMsAgo);
-    const isSynced = behindBytes !== NO_SYNC && behindMs !== NO_SYNC;
+    const unsavedBytes = Atomics.load(this.#slots, SLOT.unsavedBytes);
+    const isSynced = behindBytes !== UNKNOWN && behindMs !== UNKNOWN;
     return {
       ...(isSynced ? { standbyBehindBytes: Number(behindBytes), standbyBehindMs: Number(behindMs) } : {}),
+      ...(unsavedBytes === UNKNOWN ? {} : { unsavedBytes: Number(unsavedBytes) }),
       ...(heardMsAgo === NO_PEER ? {} : { peer: { epoch: peerEpoch, heardMsAgo: Number(heardMsAgo) } }),
       epoch: Number(Atomics.load(this.#slots, SLOT.epoch)),
       gpuUtilPct: util === NO_GPU ? null : Number(util) / 100,

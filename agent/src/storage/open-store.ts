@@ -70,7 +70,7 @@ function openPresigned(grant: PresignedGrant, options: OpenStoreOptions): OpenSt
 }
 
 function paced(store: ObjectStore, limits: BandwidthLimits | undefined, { clock }: RetryOptions): ObjectStore {
-  const isCapped = limits?.uploadBytesPerSecond !== undefined || limits?.downloadBytesPerSecond !== undefined;
+  const isCapped = limits !== undefined && Object.values(limits).some((limit) => limit !== undefined);
   return limits !== undefined && isCapped ? new PacedStore(store, limits, clock) : store;
 }
 

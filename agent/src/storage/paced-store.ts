@@ -16,7 +16,11 @@ import { TokenBucket } from './token-bucket.ts';
 export interface BandwidthLimits {
   readonly uploadBytesPerSecond?: number | undefined;
   readonly downloadBytesPerSecond?: number | undefined;
+  /** Waits until an upload may begin, in place of a cap of its own: the link is shared with others. */
+  readonly takeUpload?: TakeBytes | undefined;
 }
+
+type TakeBytes = (bytes: number, signal?: AbortSignal) => Promise<void>;
 
 /** Slices of a capped download are half a second of it, but no smaller than a request is worth and no larger than a pack. */
 const SLICE_SECONDS = 0.5;
@@ -31,7 +35,7 @@ const BURST_SECONDS = 0.25;
  */
 export class PacedStore implements ObjectStore {
   readonly #inner: ObjectStore;
-  readonly #uploads: TokenBucket | null;
+  readonly #takeUpload: TakeBytes | null;
   readonly #downloads: TokenBucket | null;
   readonly #sliceBytes: number;
 
@@ -39,29 +43,32 @@ export class PacedStore implements ObjectStore {
     this.#inner = inner;
     const bucketOf = (rate: number | undefined) =>
       rate === undefined ? null : new TokenBucket({ ratePerSecond: rate, burst: rate * BURST_SECONDS, clock });
-    this.#uploads = bucketOf(limits.uploadBytesPerSecond);
+    const uploads = bucketOf(limits.uploadBytesPerSecond);
+    this.#takeUpload = limits.takeUpload ?? (uploads === null ? null : (bytes, signal) => uploads.take(bytes, signal));
     this.#downloads = bucketOf(limits.downloadBytesPerSecond);
     const slice = Math.floor((limits.downloadBytesPerSecond ?? 0) * SLICE_SECONDS);
     this.#sliceBytes = Math.min(MAX_SLICE_BYTES, Math.max(MIN_SLICE_BYTES, slice));
   }
 
   async put(key: string, bytes: Uint8Array, options?: PutOptions): Promise<'stored' | 'exists'> {
-    await take(this.#uploads, bytes.length, options?.signal);
+    await take(this.#takeUpload, bytes.length, options?.signal);
     return this.#inner.put(key, bytes, options);
   }
 
   async get(key: string, options: GetOptions = {}): Promise<Uint8Array> {
-    if (this.#downloads === null) return this.#inner.get(key, options);
+    const downloads = this.#downloads;
+    if (downloads === null) return this.#inner.get(key, options);
+    const takeDownload: TakeBytes = (bytes, stop) => downloads.take(bytes, stop);
     const { signal } = options;
     const { offset, length } = options.range ?? { offset: 0, length: await this.#sizeOf(key, signal) };
     if (length <= this.#sliceBytes) {
-      await take(this.#downloads, length, signal);
+      await take(takeDownload, length, signal);
       return this.#inner.get(key, options);
     }
     const bytes = Buffer.allocUnsafeSlow(length);
     for (let done = 0; done < length; done += this.#sliceBytes) {
       const part = Math.min(this.#sliceBytes, length - done);
-      await take(this.#downloads, part, signal);
+      await take(takeDownload, part, signal);
       bytes.set(await this.#inner.get(key, { range: { offset: offset + done, length: part }, signal }), done);
     }
     return bytes;
@@ -87,9 +94,9 @@ export class PacedStore implements ObjectStore {
   }
 }
 
-async function take(bucket: TokenBucket | null, bytes: number, signal: AbortSignal | undefined): Promise<void> {
+async function take(takeBytes: TakeBytes | null, bytes: number, signal: AbortSignal | undefined): Promise<void> {
   try {
-    await bucket?.take(bytes, signal);
+    await takeBytes?.(bytes, signal);
   } catch (reason) {
     throwIfAborted(signal);
     throw reason;

@@ -1,4 +1,4 @@
-import { readdirSync } from 'node:fs';
+import { lstatSync, readdirSync } from 'node:fs';
 import type { SyncContent, SyncMeta } from '@dumont/shared/protocol/sync.ts';
 import { MAX_SYNC_FILE_CHUNKS } from '@dumont/shared/protocol/sync.ts';
 import type { Clock } from '@dumont/shared/util/clock.ts';
@@ -24,8 +24,10 @@ export type Look =
   /** Something was added to or removed from the folder. */
   | { readonly kind: 'changed-folder' }
   | { readonly kind: 'large'; readonly size: number }
-  /** It changes faster than it can be read, or its beginning was not read: to be looked at again soon. */
-  | { readonly kind: 'again' };
+  /** It changes faster than it can be read: to be looked at again soon. */
+  | { readonly kind: 'again' }
+  /** What was appended is on its way, the rest was not read: to be read as a whole once it is quiet. */
+  | { readonly kind: 'verify' };
 
 /** Every name of a folder up to this size is looked at when it changed, some 2 ms. */
 const SMALL_FOLDER_NAMES = 256;
@@ -47,6 +49,7 @@ export class ChangePlanner {
   readonly #root: string;
   readonly #tree: SyncTree;
   readonly #reader: ContentReader;
+  #rootMtimeNs: bigint | undefined;
   rules: IgnoreRules;
 
   constructor(options: {
@@ -64,13 +67,13 @@ export class ChangePlanner {
   /** Adds to the batch what the path needs. Folders come before what they hold. */
   look(path: string, batch: OutgoingBatch): Look {
     const found = this.#find(path);
-    if (found === null) return this.#tree.get(path) === undefined ? DONE : { kind: 'gone' };
+    if (found === null) return this.#tree.typeOf(path) === undefined ? DONE : { kind: 'gone' };
     const parent = parentOf(path);
     // Its folder vanished, or is on its way: that is told apart.
-    if (parent !== '' && this.#tree.get(parent)?.entry.type !== 'dir') return DONE;
+    if (parent !== '' && this.#tree.typeOf(parent) !== 'dir') return DONE;
     this.#renameTo(found, batch);
-    const before = this.#tree.get(path);
-    if (before !== undefined && before.entry.type !== found.type && [before.entry.type, found.type].includes('dir')) {
+    const before = this.#tree.typeOf(path);
+    if (before !== undefined && before !== found.type && [before, found.type].includes('dir')) {
       batch.add({ op: 'delete', path });
     }
     switch (found.type) {
@@ -85,14 +88,14 @@ export class ChangePlanner {
 
   /** Removes a path that is gone, unless it is there again. */
   remove(path: string, batch: OutgoingBatch): void {
-    if (this.#tree.get(path) !== undefined && this.#find(path) === null) batch.add({ op: 'delete', path });
+    if (this.#tree.typeOf(path) !== undefined && this.#find(path) === null) batch.add({ op: 'delete', path });
   }
 
   /** True when the path may differ from what the standby has. Cheap. */
   mayDiffer(found: ScannedEntry): boolean {
-    const before = this.#tree.get(found.path);
-    if (before?.entry.type !== found.type || before.state === null) return true;
-    return !before.state.settled || !sameFileState(before.state, found);
+    if (this.#tree.typeOf(found.path) !== found.type) return true;
+    const state = this.#tree.stateOf(found.path);
+    return state === null || !state.settled || !sameFileState(state, found);
   }
 
   /**
@@ -100,6 +103,7 @@ export class ChangePlanner {
    * may differ.
    */
   unseenIn(folder: string): readonly string[] {
+    if (folder === '' && !this.#isRootChanged()) return [];
     const prefix = folder === '' ? '' : `${folder}/`;
     const known = new Set(this.#tree.childrenOf(folder));
     const unseen: string[] = [];
@@ -117,8 +121,8 @@ export class ChangePlanner {
   /** The entry of a large file that was read, if it still lies there. */
   describe(path: string): { readonly meta: SyncMeta; readonly found: ScannedEntry } | null {
     const found = this.#find(path);
-    if (found?.type !== 'file' || this.#tree.get(path)?.entry.type === 'dir') return null;
-    if (parentOf(path) !== '' && this.#tree.get(parentOf(path))?.entry.type !== 'dir') return null;
+    if (found?.type !== 'file' || this.#tree.typeOf(path) === 'dir') return null;
+    if (parentOf(path) !== '' && this.#tree.typeOf(parentOf(path)) !== 'dir') return null;
     return { meta: metaOf(this.#root, found), found };
   }
 
@@ -150,6 +154,14 @@ export class ChangePlanner {
     for (const name of [path, ...links]) this.#remember(name, state);
   }
 
+  /** Since it was asked last. The root is no entry of the tree, and every round would read its names. */
+  #isRootChanged(): boolean {
+    const mtimeNs = lstatSync(this.#root, { bigint: true, throwIfNoEntry: false })?.mtimeNs;
+    const isChanged = mtimeNs !== this.#rootMtimeNs;
+    this.#rootMtimeNs = mtimeNs;
+    return isChanged;
+  }
+
   #lookAtFolder(found: ScannedEntry, batch: OutgoingBatch): Look {
     const { path } = found;
     const meta = metaOf(this.#root, found);
@@ -179,13 +191,12 @@ export class ChangePlanner {
     if (found.size > LARGE_FILE_BYTES) {
       if (grown === null) return { kind: 'large', size: Number(found.size) };
       this.#append(path, grown, batch);
-      // Only its end was read: the rest once it is quiet.
-      return { kind: 'again' };
+      return { kind: 'verify' };
     }
     const chunks: Buffer[] = [];
     const read = this.#reader.read(`${this.#root}/${path}`, ({ chunkId, raw, elementBytes }) => {
-      chunks.push(Buffer.from(raw));
       if (grown === null) batch.offer({ chunkId, raw, elementBytes });
+      else chunks.push(Buffer.from(raw));
     });
     if (read.kind !== 'read') return read.kind === 'vanished' && this.#fileAt(path) ? { kind: 'gone' } : DONE;
     if (read.torn || read.content.chunks.length > MAX_SYNC_FILE_CHUNKS) return { kind: 'again' };
@@ -256,8 +267,7 @@ export class ChangePlanner {
   }
 
   #remember(path: string, state: KnownState): void {
-    const node = this.#tree.get(path);
-    if (node !== undefined) this.#tree.set(path, { entry: node.entry, state });
+    this.#tree.setState(path, state);
   }
 
   #fileAt(path: string): FileNode | undefined {

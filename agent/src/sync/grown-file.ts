@@ -72,7 +72,10 @@ function cut(bytes: Buffer): [string, number][] {
     },
   };
   const segments = [{ offset: 0, length: bytes.length, cut: 'content' as const }];
-  return [...cutChunks(source, segments, windowOfThread)].map(({ raw, length }) => [hashHex(raw), length]);
+  const chunks: [string, number][] = [];
+  // A chunk's bytes hold until the next is cut.
+  for (const { raw, length } of cutChunks(source, segments, windowOfThread)) chunks.push([hashHex(raw), length]);
+  return chunks;
 }
 
 function piecesOf(bytes: Buffer): readonly RawChunk[] {

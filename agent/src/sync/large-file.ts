@@ -33,8 +33,6 @@ export class LargeFile implements Disposable {
   #copyBytes = 0;
   #stage: number | null = null;
   #end = 0;
-  /** Bytes of the pass that were dealt with. */
-  doneBytes = 0;
 
   constructor(options: LargeFileOptions) {
     this.#options = options;
@@ -79,7 +77,6 @@ export class LargeFile implements Disposable {
     const stage = must(this.#stage, 'a pass has a stage');
     const { chunkId, offset, length } = chunk;
     this.#end = offset + length;
-    this.doneBytes += length;
     if (staged.has(chunkId) || tree.hasChunk(chunkId)) {
       this.#copies.push([chunkId, offset, length]);
       this.#copyBytes += length;
@@ -97,7 +94,6 @@ export class LargeFile implements Disposable {
     this.#flushCopies(messages);
     this.#stage = nextStage();
     this.#end = 0;
-    this.doneBytes = 0;
     messages.push({ kind: 'stage', stage: this.#stage });
     this.#previous.push(...(before === null ? [] : [before]));
   }

@@ -7,6 +7,7 @@ import {
 } from '@dumont/shared/protocol/sync.ts';
 import { type ChunkCoder, maxFrameBytes } from '../snapshot/planes/chunk-coder.ts';
 import type { ElementBytes } from '../snapshot/tensor/tensor-span.ts';
+import { releaseBuffers } from '../workers/release-buffers.ts';
 import type { SyncTree } from './sync-tree.ts';
 import { applyToTree } from './tree-ops.ts';
 
@@ -30,6 +31,8 @@ export class OutgoingBatch {
   /** Monotonic time of the oldest change in it, ms. */
   sinceMs = Infinity;
   rawBytes = 0;
+  /** Size of the files it brings, and of what it appends. */
+  bytes = 0;
 
   constructor(tree: SyncTree, coder: ChunkCoder) {
     this.#tree = tree;
@@ -43,6 +46,7 @@ export class OutgoingBatch {
   add(op: SyncOp, content?: SyncContent): void {
     applyToTree(this.#tree, op, content);
     this.ops.push(op);
+    this.bytes += bytesOf(op);
   }
 
   /** Sends a chunk along unless the standby has it. */
@@ -59,6 +63,19 @@ export class OutgoingBatch {
   }
 }
 
+function bytesOf(op: SyncOp): number {
+  switch (op.op) {
+    case 'file':
+      return op.content.size;
+    case 'staged':
+      return op.size;
+    case 'append':
+      return op.tail.reduce((sum, [, length]) => sum + length, 0);
+    default:
+      return 0;
+  }
+}
+
 /** A chunk's binary message. */
 export function encodeChunk(
   coder: ChunkCoder,
@@ -70,5 +87,8 @@ export function encodeChunk(
   putChunkHeader(message, { ...place, chunkId, rawLength: raw.length, codec });
   // What is not needed of a large estimate is not kept while the message waits.
   const used = message.subarray(0, SYNC_CHUNK_HEADER_BYTES + length);
-  return used.length > message.length / 2 ? used : Buffer.from(used);
+  if (used.length > message.length / 2) return used;
+  const copy = Buffer.from(used);
+  releaseBuffers([message]);
+  return copy;
 }

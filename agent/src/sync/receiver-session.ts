@@ -15,6 +15,7 @@ import type { Clock } from '@dumont/shared/util/clock.ts';
 import { DumontError, toDumontError } from '@dumont/shared/util/errors.ts';
 import type { RawData, WebSocket } from 'ws';
 import { ChunkCoder } from '../snapshot/planes/chunk-coder.ts';
+import { releaseBuffers } from '../workers/release-buffers.ts';
 import type { SyncKey } from './secure-socket.ts';
 import type { StandbyFolder } from './standby-folder.ts';
 
@@ -52,6 +53,8 @@ export class ReceiverSession {
   readonly #coder = new ChunkCoder({ secrets: null, effort: 'fast' });
   readonly #inbox: (string | Buffer)[] = [];
   readonly #pool = new Map<string, Uint8Array>();
+  /** Messages that chunks of the pool are parts of. */
+  readonly #frames: Buffer[] = [];
   readonly #ending = new AbortController();
   #poolBytes = 0;
   #inboxBytes = 0;
@@ -199,11 +202,23 @@ export class ReceiverSession {
     const { chunk, frame } = readChunk(message);
     if (chunk.stage !== 0) {
       this.#host.folder.stage(chunk.stage).write(chunk.chunkId, this.#coder.decodeView(frame, chunk), chunk.offset);
+      releaseWhole(message);
       return;
     }
     this.#poolBytes += chunk.rawLength;
     if (this.#poolBytes > MAX_POOL_BYTES) throw new DumontError('LIMIT', 'too many chunks came for one batch');
-    this.#pool.set(chunk.chunkId, this.#coder.decode(frame, chunk));
+    const raw = this.#coder.decode(frame, chunk);
+    this.#pool.set(chunk.chunkId, raw);
+    if (raw.buffer === message.buffer) this.#frames.push(message);
+    else releaseWhole(message);
+  }
+
+  #emptyPool(): void {
+    for (const bytes of this.#pool.values()) releaseWhole(bytes);
+    for (const frame of this.#frames) releaseWhole(frame);
+    this.#frames.length = 0;
+    this.#pool.clear();
+    this.#poolBytes = 0;
   }
 
   #applyBatch({ seq, ops, hash }: Extract<ToStandby, { kind: 'batch' }>): void {
@@ -216,8 +231,7 @@ export class ReceiverSession {
       doneSeq = seq;
     } finally {
       this.#host.remember(doneSeq, changed);
-      this.#pool.clear();
-      this.#poolBytes = 0;
+      this.#emptyPool();
     }
     const own = folder.tree.hash();
     if (own !== hash) throw new DumontError('CORRUPT', `after batch ${seq} the trees differ`, { retryable: true });
@@ -253,4 +267,9 @@ export class ReceiverSession {
       this.#socket.send(encodeSync(message), (error) => (error ? reject(error) : resolve()));
     });
   }
+}
+
+/** Frees what has its memory to itself: small messages that came together share theirs. */
+function releaseWhole(bytes: Uint8Array): void {
+  if (bytes.byteLength === bytes.buffer.byteLength) releaseBuffers([bytes]);
 }

@@ -9,6 +9,7 @@ import {
 import type { Clock } from '@dumont/shared/util/clock.ts';
 import { DumontError } from '@dumont/shared/util/errors.ts';
 import type { RawData, WebSocket } from 'ws';
+import { releaseBuffers } from '../workers/release-buffers.ts';
 import { Flow } from './flow.ts';
 import { dialStandby, type SyncKey } from './secure-socket.ts';
 
@@ -100,7 +101,7 @@ export class SenderSession implements Disposable {
     await this.#ask({ kind: 'rescan' }, 'rescanned', RESCAN_TIMEOUT_MS);
   }
 
-  /** Sends when there is room. @throws the reason when the session ended */
+  /** Sends when there is room; the bytes of a buffer are gone afterwards. @throws the reason when the session ended */
   async send(message: ToStandby | Buffer): Promise<void> {
     await this.flow.room(this.signal);
     const data = Buffer.isBuffer(message) ? message : encodeSync(message);
@@ -109,8 +110,8 @@ export class SenderSession implements Disposable {
     this.signal.throwIfAborted();
     this.flow.sent(bytes);
     this.#watchSilence();
-    // A write that fails is followed by the socket's close.
-    this.#socket.send(data, () => {});
+    // A write that fails is followed by the socket's close. Chunks are ours: what was sent is not needed again.
+    this.#socket.send(data, () => (Buffer.isBuffer(data) ? releaseBuffers([data]) : undefined));
   }
 
   /** Ends it with a reason of ours. */

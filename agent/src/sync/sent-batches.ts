@@ -5,6 +5,8 @@ interface Sent {
   /** Of the tree after it. */
   readonly hash: string;
   readonly sinceMs: number;
+  /** Size of what it brings. */
+  readonly bytes: number;
   /** What it changed, with what was there before, in order. */
   readonly changes: readonly Change[];
 }
@@ -41,11 +43,19 @@ export class SentBatches {
     return this.#sent.reduce((least, one) => Math.min(least, one.sinceMs), lost);
   }
 
+  /** Size of what is not acknowledged. */
+  get bytes(): number {
+    return this.#sent.reduce((sum, one) => sum + one.bytes, 0);
+  }
+
   /** What changed since the last batch is one that is about to be sent. */
-  add(sinceMs: number): { readonly seq: number; readonly hash: string } {
+  add({ sinceMs, bytes }: { readonly sinceMs: number; readonly bytes: number }): {
+    readonly seq: number;
+    readonly hash: string;
+  } {
     this.#seq += 1;
     const hash = this.#tree.hash();
-    this.#sent.push({ seq: this.#seq, hash, sinceMs, changes: this.#changes });
+    this.#sent.push({ seq: this.#seq, hash, sinceMs, bytes, changes: this.#changes });
     this.#changes = [];
     return { seq: this.#seq, hash };
   }

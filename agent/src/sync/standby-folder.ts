@@ -30,6 +30,13 @@ export interface StandbyFolderOptions extends MetadataOptions {
   readonly tree: SyncTree;
 }
 
+/** Where chunks lie in one version of a file. */
+interface OffsetsOf {
+  readonly holder: string;
+  readonly version: string | undefined;
+  readonly byId: ReadonlyMap<string, number>;
+}
+
 /**
  * Carries out operations in a standby's folder: every file is whole whenever it has its name, whatever happens. The tree
  * says what lies there, so nothing is written through a symlink; it relies on nobody else writing to the folder.
@@ -40,7 +47,7 @@ export class StandbyFolder implements Disposable {
   readonly #stages = new Map<number, Stage>();
   #nextTemporary = 0;
   /** Of the file that chunks were last taken from. */
-  #offsets: { readonly content: SyncContent; readonly byId: ReadonlyMap<string, number> } | null = null;
+  #offsets: OffsetsOf | null = null;
   #tree: SyncTree;
 
   constructor({ root, tree, owners }: StandbyFolderOptions) {
@@ -141,7 +148,7 @@ export class StandbyFolder implements Disposable {
 
   /** Refuses what does not fit the tree, before anything is done. */
   #check(op: SyncOp, written: readonly string[]): void {
-    const typeAt = (path: string) => this.tree.get(path)?.entry.type;
+    const typeAt = (path: string) => this.tree.typeOf(path);
     const refuse = (why: string) => new DumontError('PROTOCOL', `${op.op} ${written[0]}: ${why}`);
     for (const path of written) {
       if (path.split('/').some((name) => name.startsWith(TEMP_FILE_PREFIX))) throw refuse('the name is ours');
@@ -167,7 +174,7 @@ export class StandbyFolder implements Disposable {
     const path = `${this.#root}/${'path' in op ? op.path : op.to}`;
     switch (op.op) {
       case 'dir':
-        if (this.tree.get(op.path) === undefined) mkdirSync(path, 0o700);
+        if (this.tree.typeOf(op.path) === undefined) mkdirSync(path, 0o700);
         return undefined;
       case 'symlink':
         this.#replace(op.path, (temporary) => {
@@ -277,17 +284,18 @@ export class StandbyFolder implements Disposable {
     }
     const [holder] = this.tree.holders(chunkId);
     if (holder === undefined) throw new DumontError('CORRUPT', `chunk ${chunkId} is not here`, { retryable: true });
-    const offset = this.#offsetIn(fileAt(this.tree, holder).entry.content, chunkId);
+    const offset = this.#offsetIn(holder, chunkId);
     const bytes = readRange(`${this.#root}/${holder}`, offset, length);
     if (bytes === null || hashHex(bytes) !== chunkId) throw this.#suspect(holder);
     return bytes;
   }
 
-  #offsetIn(content: SyncContent, chunkId: string): number {
-    if (this.#offsets?.content !== content) {
+  #offsetIn(holder: string, chunkId: string): number {
+    const version = this.tree.versionOf(holder);
+    if (this.#offsets?.version !== version || this.#offsets?.holder !== holder) {
       const byId = new Map<string, number>();
-      for (const [id, , offset] of chunkOffsets(content)) byId.set(id, offset);
-      this.#offsets = { content, byId };
+      for (const [id, , offset] of chunkOffsets(fileAt(this.tree, holder).entry.content)) byId.set(id, offset);
+      this.#offsets = { holder, version, byId };
     }
     return must(this.#offsets.byId.get(chunkId), 'a holder has the chunk');
   }
@@ -332,12 +340,11 @@ export class StandbyFolder implements Disposable {
   }
 
   #rememberState(path: string): void {
-    const node = this.tree.get(path);
-    if (node?.entry.type !== 'file') return;
+    if (this.tree.typeOf(path) !== 'file') return;
     const stats: BigIntStats | undefined = lstatSync(`${this.#root}/${path}`, { bigint: true, throwIfNoEntry: false });
     if (stats === undefined) return;
     const { size, mtimeNs, ctimeNs, ino, dev } = stats;
-    this.tree.set(path, { entry: node.entry, state: { size, mtimeNs, ctimeNs, ino, dev, settled: true } });
+    this.tree.setState(path, { size, mtimeNs, ctimeNs, ino, dev, settled: true });
   }
 
   get #metadataOptions(): MetadataOptions {

@@ -9,6 +9,7 @@ import { DumontError, toDumontError } from '@dumont/shared/util/errors.ts';
 import type { Duplex } from 'node:stream';
 import { WebSocketServer, type WebSocket } from 'ws';
 import { mayChangeOwners } from '../restore/metadata.ts';
+import { DiskFlusher } from './disk-flusher.ts';
 import { ContentReader } from './file-content.ts';
 import { readFolder } from './read-folder.ts';
 import { ReceiverSession, type SessionHost } from './receiver-session.ts';
@@ -40,6 +41,7 @@ export class SyncReceiver implements AsyncDisposable {
   readonly #options: SyncReceiverOptions;
   readonly #journal: SyncJournal;
   readonly #folder: StandbyFolder;
+  readonly #flusher: DiskFlusher;
   readonly #server: Server;
   readonly #upgrader: WebSocketServer;
   #session: ReceiverSession | null = null;
@@ -74,6 +76,7 @@ export class SyncReceiver implements AsyncDisposable {
     this.#journal = parts.journal;
     this.#folder = parts.folder;
     this.#seq = parts.seq;
+    this.#flusher = new DiskFlusher(options);
     this.#highestEpoch = options.key.epoch;
     this.#server = serverFor(options.key);
     this.#server.maxConnections = MAX_CONNECTIONS;
@@ -102,6 +105,11 @@ export class SyncReceiver implements AsyncDisposable {
     return { seq: this.#seq, hash: this.#folder.tree.hash() };
   }
 
+  /** The last batch that survives a crash of this machine, a few seconds behind; null while none is known to. */
+  get durableSeq(): number | null {
+    return this.#flusher.durableSeq;
+  }
+
   /** From here on senders of lower epochs are refused, and one that is connected is cut off. */
   hearEpoch(epoch: number): void {
     this.#highestEpoch = Math.max(this.#highestEpoch, epoch);
@@ -115,6 +123,7 @@ export class SyncReceiver implements AsyncDisposable {
     this.#server.closeAllConnections();
     for (const socket of this.#upgrader.clients) socket.terminate();
     await closed;
+    await this.#flusher[Symbol.asyncDispose]();
     this.#folder[Symbol.dispose]();
     this.#journal.close();
   }
@@ -157,6 +166,7 @@ export class SyncReceiver implements AsyncDisposable {
       remember: (seq, changed) => {
         this.#seq = seq;
         this.#journal.append(this.#folder.tree, changed, { seq, epoch: key.epoch });
+        this.#flusher.wrote(seq);
       },
       rescan: async (signal) => {
         const reader = new ContentReader(clock);

@@ -3,7 +3,8 @@ import { backoffMs, type BackoffPolicy } from '@dumont/shared/util/backoff.ts';
 import { Bell } from '@dumont/shared/util/bell.ts';
 import { DumontError, isDumontError, toDumontError } from '@dumont/shared/util/errors.ts';
 import { ChunkCoder } from '../snapshot/planes/chunk-coder.ts';
-import { IGNORE_FILE, loadIgnoreRules } from '../workspace/ignore.ts';
+import { sizeAt, sizeOfAll } from '../workspace/dirty-size.ts';
+import { loadIgnoreRules } from '../workspace/ignore.ts';
 import { scanWorkspace } from '../workspace/scan.ts';
 import { adoptTree } from './adopt-tree.ts';
 import { ChangePlanner } from './change-planner.ts';
@@ -27,6 +28,8 @@ const RECONNECT: BackoffPolicy = { baseMs: 100, capMs: 5_000 };
 /** Comparisons in a row that did not lead to equal trees, before the standby has to read its folder anew. */
 const MAX_MISMATCHES = 2;
 const IDLE_MS = 60_000;
+/** Changed paths kept one by one while there is no standby; above it they become a scan of the folder. */
+const MAX_AWAY_PATHS = 50_000;
 
 /** Paths that are dealt with together. */
 interface Round {
@@ -41,7 +44,7 @@ interface Round {
 export class SyncSender implements AsyncDisposable {
   readonly #options: SyncSenderOptions;
   readonly #tree = new SyncTree();
-  readonly #queue = new WorkQueue();
+  readonly #queue: WorkQueue;
   readonly #sent = new SentBatches(this.#tree);
   readonly #coder = new ChunkCoder({ secrets: null, effort: 'fast' });
   readonly #largeReader: ContentReader;
@@ -59,10 +62,12 @@ export class SyncSender implements AsyncDisposable {
   #isInitial = true;
   #wasScanned = false;
   #takenSinceMs = Infinity;
+  #takenBytes = 0;
   #sentBytesBefore = 0;
 
   constructor(options: SyncSenderOptions) {
     this.#options = options;
+    this.#queue = new WorkQueue((path) => sizeAt(options.root, path));
     this.#largeReader = new ContentReader(options.clock);
   }
 
@@ -73,12 +78,12 @@ export class SyncSender implements AsyncDisposable {
 
   /** Something changed. */
   nudge(): void {
+    if (this.#session === null) this.#queue.takeIn(this.#options.changes, MAX_AWAY_PATHS);
     this.#bell.ring();
   }
 
   get state(): SyncState {
-    const { changes, clock } = this.#options;
-    const underWay = this.#session?.flow.underWayBytes ?? 0;
+    const { changes, clock, root } = this.#options;
     const sinceMs = Math.min(
       changes.sinceMonotonicMs ?? Infinity,
       this.#takenSinceMs,
@@ -87,10 +92,16 @@ export class SyncSender implements AsyncDisposable {
       this.#sent.sinceMs,
       this.#later.sinceMs,
     );
-    const large = this.#large === null ? 0 : Math.max(0, this.#large.file.sizeBytes - this.#large.file.doneBytes);
     const isBehind = sinceMs !== Infinity;
+    const bytes = () =>
+      sizeOfAll(root, changes.paths) +
+      this.#takenBytes +
+      this.#queue.bytes +
+      (this.#large?.file.sizeBytes ?? 0) +
+      this.#sent.bytes +
+      this.#later.bytes;
     return {
-      pendingBytes: isBehind ? this.#queue.bytes + large + underWay + this.#later.size : 0,
+      pendingBytes: isBehind ? Math.max(1, bytes()) : 0,
       pendingMs: isBehind ? Math.max(0, clock.monotonicMs() - sinceMs) : 0,
       watermark: this.#sent.watermark,
       isInitial: this.#isInitial,
@@ -191,8 +202,7 @@ export class SyncSender implements AsyncDisposable {
         await this.#stepLarge(session, planner);
       } else {
         this.#noteCompletion();
-        const isIdle = this.#large === null && this.#queue.isEmpty;
-        if (isIdle && this.#later.size === 0 && this.#staged.size > 0) {
+        if (this.#large === null && this.#queue.isEmpty && this.#later.size === 0 && this.#staged.size > 0) {
           this.#staged.clear();
           await session.send({ kind: 'free', stages: [] });
         }
@@ -219,12 +229,9 @@ export class SyncSender implements AsyncDisposable {
     const nowMs = clock.monotonicMs();
     for (const { path, sinceMs } of this.#later.takeDue(nowMs)) this.#queue.addUrgent(path, sinceMs);
     if (changes.sinceMonotonicMs === null || changes.sinceMonotonicMs + COALESCE_MS > nowMs) return;
+    this.#queue.takeIn(changes);
     const mark = changes.take();
     if (mark === null) return;
-    if (mark.paths !== 'everything' && !mark.paths.has(IGNORE_FILE)) {
-      for (const path of mark.paths) this.#queue.addUrgent(path, mark.sinceMonotonicMs);
-      return;
-    }
     this.#takenSinceMs = mark.sinceMonotonicMs;
     planner.rules = await loadIgnoreRules(root);
     await this.#scan(mark.sinceMonotonicMs);
@@ -233,23 +240,22 @@ export class SyncSender implements AsyncDisposable {
 
   /** Looks at the whole folder for what may differ. */
   async #scan(sinceMs: number): Promise<void> {
-    const { root } = this.#options;
     const planner = this.#planner;
     if (planner === null) return;
-    const { entries } = await scanWorkspace(root, planner.rules, { signal: this.#stopping.signal });
+    const { entries } = await scanWorkspace(this.#options.root, planner.rules, { signal: this.#stopping.signal });
     const there = new Set(entries.map(({ path }) => path));
-    const gone = [...this.#tree.paths()].filter((path) => !there.has(path));
     this.#queue.setBacklog(
       entries.filter((found) => planner.mayDiffer(found)),
-      gone,
+      [...this.#tree.paths()].filter((path) => !there.has(path)),
       sinceMs,
     );
     this.#wasScanned = true;
   }
 
   async #sendRound(session: SenderSession, planner: ChangePlanner): Promise<void> {
-    const { paths, sinceMs } = this.#queue.takeRound();
+    const { paths, sinceMs, bytes } = this.#queue.takeRound();
     this.#takenSinceMs = sinceMs;
+    this.#takenBytes = bytes;
     const gone: string[] = [];
     let batch = this.#newBatch(sinceMs);
     // When the session ends midway, what was in no batch that went out is looked at by the next.
@@ -266,7 +272,8 @@ export class SyncSender implements AsyncDisposable {
         const look = planner.look(path, batch);
         if (look.kind === 'gone') gone.push(path);
         if (look.kind === 'large') this.#queue.addLarge(path, look.size, sinceMs);
-        if (look.kind === 'again') this.#lookLater(path, sinceMs);
+        if (look.kind === 'again') this.#lookAgain(path, sinceMs);
+        if (look.kind === 'verify') this.#verifyLater(path);
         if (look.kind === 'changed-folder') this.#queueUnseen(path, planner, { looked, sinceMs });
         if (look.kind === 'new-folder') await this.#queueBelow(path, planner, sinceMs);
         if (batch.isFull) await flush(paths.slice(0, index + 1));
@@ -282,6 +289,7 @@ export class SyncSender implements AsyncDisposable {
       this.#sent.discard();
       for (const path of unsent) this.#queue.addUrgent(path, sinceMs);
       this.#takenSinceMs = Infinity;
+      this.#takenBytes = 0;
     }
   }
 
@@ -293,16 +301,19 @@ export class SyncSender implements AsyncDisposable {
 
   async #sendBatch(session: SenderSession, batch: OutgoingBatch): Promise<void> {
     if (batch.ops.length === 0) return;
-    const { seq, hash } = this.#sent.add(batch.sinceMs);
+    const { seq, hash } = this.#sent.add(batch);
     for (const frame of batch.frames) await session.send(frame);
     await session.send({ kind: 'batch', seq, ops: batch.ops, hash });
   }
 
-  #lookLater(path: string, sinceMs: number): void {
-    const isLarge = this.#tree.get(path)?.state?.settled === false;
-    const dueMs = this.#options.clock.monotonicMs() + (isLarge ? VERIFY_MS : AGAIN_MS);
-    // What only has to be verified is on the standby as far as anybody can tell.
-    this.#later.add(path, dueMs, isLarge ? Infinity : sinceMs);
+  #lookAgain(path: string, sinceMs: number): void {
+    const dueMs = this.#options.clock.monotonicMs() + AGAIN_MS;
+    this.#later.add(path, { dueMs, sinceMs, bytes: sizeAt(this.#options.root, path) });
+  }
+
+  /** It is on the standby as far as anybody can tell. */
+  #verifyLater(path: string): void {
+    this.#later.add(path, { dueMs: this.#options.clock.monotonicMs() + VERIFY_MS, sinceMs: Infinity, bytes: 0 });
   }
 
   /** What the watcher may not have told of. */
@@ -324,20 +335,16 @@ export class SyncSender implements AsyncDisposable {
     if (this.#large === null) {
       const next = this.#queue.takeLarge();
       if (next === null) return false;
-      const { path, size, sinceMs } = next;
-      const { root } = this.#options;
-      const nextStage = () => (this.#stageCount += 1);
       const file = new LargeFile({
-        path,
-        root,
-        size,
+        ...next,
+        root: this.#options.root,
         tree: this.#tree,
         reader: this.#largeReader,
         coder: this.#coder,
         staged: this.#staged,
-        nextStage,
+        nextStage: () => (this.#stageCount += 1),
       });
-      this.#large = { file, sinceMs };
+      this.#large = { file, sinceMs: next.sinceMs };
     }
     return session.flow.hasRoomForLarge;
   }
@@ -348,8 +355,8 @@ export class SyncSender implements AsyncDisposable {
     const { messages, read } = large.file.step();
     for (const message of messages) await session.send(message);
     if (read === null) return;
-    const { path, stage, spentStages } = large.file;
-    const stages = [...spentStages];
+    const { path, stage } = large.file;
+    const stages = [...large.file.spentStages];
     const now = planner.describe(path);
     if (read.kind === 'read' && !read.torn && now !== null && now.found.ino === read.state.ino) {
       const batch = this.#newBatch(large.sinceMs);
@@ -360,7 +367,7 @@ export class SyncSender implements AsyncDisposable {
     } else {
       if (stage !== null) stages.push(stage);
       // Vanished, replaced or torn: whatever it is now is to be looked at.
-      this.#later.add(path, this.#options.clock.monotonicMs() + AGAIN_MS, large.sinceMs);
+      this.#lookAgain(path, large.sinceMs);
     }
     this.#large = null;
     this.#staged.clear();
@@ -378,8 +385,8 @@ export class SyncSender implements AsyncDisposable {
 
   /** The standby has all of it: told by the last acknowledgement, or by a look that found nothing more to send. */
   #noteCompletion(): void {
-    const isDone = this.#queue.isEmpty && this.#large === null && this.#sent.isEmpty && this.#wasScanned;
-    if (isDone && this.#takenSinceMs === Infinity) this.#isInitial = false;
+    const isIdle = this.#queue.isEmpty && this.#large === null && this.#takenSinceMs === Infinity;
+    if (isIdle && this.#sent.isEmpty && this.#wasScanned) this.#isInitial = false;
   }
 
   #onAck(seq: number, hash: string): void {

@@ -7,9 +7,12 @@ import type { TakeBytes } from './sender-session.ts';
 
 /** How far the standby is behind. */
 export interface SyncState {
-  /** Bytes not yet acknowledged, as far as they are known. */
+  /**
+   * Size of the files with changes not yet acknowledged, and of what was appended to others: no less than what would be lost
+   * now. What a scan of the whole folder is still to find does not count. 0 only when the standby has everything.
+   */
   readonly pendingBytes: number;
-  /** Age of the oldest change not yet acknowledged, ms; 0 when the standby has everything. */
+  /** Age of the oldest change not yet acknowledged, since the watcher heard of it, ms; 0 when the standby has everything. */
   readonly pendingMs: number;
   /** The last batch the standby acknowledged, with the hash of both trees after it; null before the first. */
   readonly watermark: { readonly seq: number; readonly hash: string } | null;
@@ -26,7 +29,7 @@ export interface SyncSenderOptions {
   readonly key: SyncKey;
   /** Of the workspace's watcher; it rings the sender's `nudge`. The sender disposes it. */
   readonly changes: DirtyFollower;
-  readonly takeBytes?: TakeBytes;
+  readonly takeBytes?: TakeBytes | undefined;
   readonly clock: Clock;
   readonly random: Random;
   readonly log: Logger;

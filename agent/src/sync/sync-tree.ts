@@ -1,6 +1,7 @@
 import { blake3 } from '@napi-rs/blake-hash';
 import { SYNC_BUCKETS, type SyncEntry } from '@dumont/shared/protocol/sync.ts';
 import type { FileState } from '../workspace/scan.ts';
+import { packNode, type PackedNode, stateOfPacked, typeOfPacked, unpackNode } from './packed-node.ts';
 
 /** What the inode at a path was when its entry was made, on the machine that keeps the tree. */
 export interface KnownState extends FileState {
@@ -22,7 +23,7 @@ const HASH_BYTES = 32;
  * group of links.
  */
 export class SyncTree {
-  readonly #nodes = new Map<string, TreeNode>();
+  readonly #nodes = new Map<string, PackedNode>();
   readonly #children = new Map<string, Set<string>>();
   readonly #chunks = new PathIndex();
   readonly #inodes = new PathIndex();
@@ -36,7 +37,25 @@ export class SyncTree {
     return this.#nodes.size;
   }
 
+  /** What lies at a path, made anew by every call. */
   get(path: string): TreeNode | undefined {
+    const packed = this.#nodes.get(path);
+    return packed === undefined ? undefined : unpackNode(packed);
+  }
+
+  /** The same as of {@link get}, without making the rest of it. */
+  typeOf(path: string): SyncEntry['type'] | undefined {
+    const packed = this.#nodes.get(path);
+    return packed === undefined ? undefined : typeOfPacked(packed);
+  }
+
+  stateOf(path: string): KnownState | null {
+    const packed = this.#nodes.get(path);
+    return packed === undefined ? null : stateOfPacked(packed);
+  }
+
+  /** Another one whenever the entry or its state is; undefined where nothing is. */
+  versionOf(path: string): string | undefined {
     return this.#nodes.get(path);
   }
 
@@ -46,20 +65,13 @@ export class SyncTree {
 
   /** Replaces one path; what lies below is left alone. */
   set(path: string, node: TreeNode): void {
-    const before = this.#nodes.get(path);
-    // A new look at the same entry changes no hash.
-    if (before?.entry === node.entry) {
-      if (before.state !== null) this.#inodes.remove(inodeKey(before.state), path);
-      if (node.state !== null) this.#inodes.add(inodeKey(node.state), path);
-      this.#nodes.set(path, node);
-      return;
-    }
+    const before = this.get(path);
     if (before !== undefined) this.#forget(path, before);
     else this.#ensureChildrenOf(parentOf(path)).add(path);
-    this.#nodes.set(path, node);
+    this.#nodes.set(path, packNode(node));
     this.#toggle(path, node.entry);
     if (node.entry.type === 'file') {
-      for (const [id] of node.entry.content.chunks) this.#chunks.add(id, path);
+      for (const [id] of node.entry.content.chunks) this.#chunks.add(chunkKey(id), path);
       if (node.entry.group !== 0) this.#groups.add(String(node.entry.group), path);
       this.#highestGroup = Math.max(this.#highestGroup, node.entry.group);
     }
@@ -67,9 +79,18 @@ export class SyncTree {
     this.onChange(path, before);
   }
 
+  /** A new look at the entry of a path: no change of the tree. */
+  setState(path: string, state: KnownState | null): void {
+    const node = this.get(path);
+    if (node === undefined) return;
+    if (node.state !== null) this.#inodes.remove(inodeKey(node.state), path);
+    if (state !== null) this.#inodes.add(inodeKey(state), path);
+    this.#nodes.set(path, packNode({ entry: node.entry, state }));
+  }
+
   /** Removes one path; what lies below is left alone. */
   delete(path: string): void {
-    const before = this.#nodes.get(path);
+    const before = this.get(path);
     if (before === undefined) return;
     this.#forget(path, before);
     this.#nodes.delete(path);
@@ -97,11 +118,11 @@ export class SyncTree {
 
   /** Paths of files with this chunk. */
   holders(chunkId: string): Iterable<string> {
-    return this.#chunks.get(chunkId);
+    return this.#chunks.get(chunkKey(chunkId));
   }
 
   hasChunk(chunkId: string): boolean {
-    return this.#chunks.has(chunkId);
+    return this.#chunks.has(chunkKey(chunkId));
   }
 
   /** Paths whose inode was this one when they were looked at. */
@@ -156,7 +177,7 @@ export class SyncTree {
     this.#toggle(path, entry);
     if (state !== null) this.#inodes.remove(inodeKey(state), path);
     if (entry.type !== 'file') return;
-    for (const [id] of entry.content.chunks) this.#chunks.remove(id, path);
+    for (const [id] of entry.content.chunks) this.#chunks.remove(chunkKey(id), path);
     if (entry.group !== 0) this.#groups.remove(String(entry.group), path);
   }
 
@@ -214,6 +235,11 @@ function canonical(path: string, entry: SyncEntry): string {
 
 function metaFields({ mode, uid, gid, mtimeNs, xattrs }: SyncEntry['meta']): readonly unknown[] {
   return [mode, uid, gid, mtimeNs, xattrs ?? []];
+}
+
+/** Half as long as in hexadecimal. */
+function chunkKey(chunkId: string): string {
+  return Buffer.from(chunkId, 'hex').toString('latin1');
 }
 
 function inodeKey({ dev, ino }: FileState): string {

@@ -59,6 +59,11 @@ export class DirtySet {
     return this.#sinceMs;
   }
 
+  /** What is dirty, as it is now. */
+  get paths(): DirtyMark['paths'] {
+    return this.#everything ? 'everything' : this.#paths;
+  }
+
   get size(): number | 'everything' {
     return this.#everything ? 'everything' : this.#paths.size;
   }

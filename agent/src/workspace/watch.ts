@@ -36,6 +36,8 @@ export interface WorkspaceWatcherOptions {
 export interface DirtyFollower extends Disposable {
   /** Monotonic time of the oldest change not taken, null when clean. */
   readonly sinceMonotonicMs: number | null;
+  /** What it would take now. */
+  readonly paths: DirtyMark['paths'];
   /** Empties its own set; null when clean. */
   take(): DirtyMark | null;
 }
@@ -92,6 +94,11 @@ export class WorkspaceWatcher implements AsyncDisposable {
     return this.#dirty.sinceMonotonicMs;
   }
 
+  /** What is dirty now. */
+  get paths(): DirtyMark['paths'] {
+    return this.#dirty.paths;
+  }
+
   /** Empties the dirty set; null when clean. Restore what was taken unless it became safe. */
   take(): DirtyMark | null {
     return this.#dirty.take();
@@ -113,6 +120,9 @@ export class WorkspaceWatcher implements AsyncDisposable {
     return {
       get sinceMonotonicMs() {
         return dirty.sinceMonotonicMs;
+      },
+      get paths() {
+        return dirty.paths;
       },
       take: () => dirty.take(),
       [Symbol.dispose]: () => this.#followers.delete(follower),

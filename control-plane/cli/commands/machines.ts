@@ -2,7 +2,7 @@ import { Argument, Command, Option } from 'commander';
 import type { LossKind } from '@dumont/shared/api/endpoints.ts';
 import { LOSS_KINDS } from '@dumont/shared/api/endpoints.ts';
 import type { InstanceView, LedgerView } from '@dumont/shared/api/views.ts';
-import { formatDuration } from '@dumont/shared/util/units.ts';
+import { formatBytes, formatDuration } from '@dumont/shared/util/units.ts';
 import type { Cli, CommandHost } from '../cli.ts';
 import { followOperation } from '../follow.ts';
 import { collect, resolveInstanceId } from '../ids.ts';
@@ -147,7 +147,7 @@ async function showMachine(cli: Cli, idOrPrefix: string): Promise<void> {
         ],
       ],
       ['workload', [paintWorkload(cli, machine)]],
-      ['unsaved', machine.unsavedMs === null ? [] : [formatDuration(machine.unsavedMs)]],
+      ['unsaved', unsavedOf(machine)],
       ['price', [formatPrice(machine.priceMicroUsdPerHour), `${formatCost(machine.costMicroUsd)} so far`]],
       ['rented', [formatAge(machine.requestedAtMs, nowMs), ...ready, ...gone]],
     ]),
@@ -185,3 +185,8 @@ const LOSS_WORDS: Readonly<Record<LossKind, string>> = {
   freeze: 'Froze',
   partition: 'Cut the network of',
 };
+
+function unsavedOf({ unsavedMs, unsavedBytes }: InstanceView): readonly string[] {
+  if (unsavedMs === null) return [];
+  return [formatDuration(unsavedMs), ...(unsavedBytes === null ? [] : [formatBytes(unsavedBytes)])];
+}

@@ -65,6 +65,7 @@ function factsOf(cli: View, report: FailoverReport): readonly Fact[] {
     ['attempts', report.attempts > 1 ? [String(report.attempts)] : []],
     ['snapshot', snapshot === null ? [] : snapshotParts(cli, snapshot)],
     ['standby', standbyParts(report)],
+    ['lost', report.rpoBytes === null ? [] : [`${formatBytes(report.rpoBytes)} at most`]],
     ['branch', branchParts(cli, report)],
     ['restore', restore === null ? [] : restoreParts(restore)],
     ['workload', workloadParts(report)],

@@ -89,6 +89,7 @@ export function instanceView(
     liveness: facts.fleet.liveness(row.id),
     workload: beat?.workload ?? null,
     unsavedMs: beat?.unsavedMs ?? null,
+    unsavedBytes: beat?.unsavedBytes ?? null,
     provider: row.offer.provider,
     providerRef: row.providerRef,
     machineId: row.offer.machineId,

@@ -46,6 +46,13 @@ export async function buildFailoverReport(db: Queryable, failoverId: string, now
   });
   const standby = await standbyOf(db, { operation, data, workspace, takeover });
   const switchedAtMs = steps.findLast(({ step, outcome }) => step === 'switching' && outcome === 'switched')?.endedAtMs;
+  const rpoMs = rpoOf({
+    state,
+    data,
+    standby,
+    startedAtMs: snapshot?.record.startedAtMs ?? null,
+    lostAtMs: from?.lostAtMs ?? null,
+  });
   return {
     failoverId: operation.id,
     workspaceId: operation.workspaceId,
@@ -60,13 +67,8 @@ export async function buildFailoverReport(db: Queryable, failoverId: string, now
     phases: phasesOf(steps, data),
     totalMs: switchedAtMs === undefined || switchedAtMs === null ? null : switchedAtMs - data.silenceBeganAtMs,
     gatewayMs: await gatewayMsOf(db, operation.workspaceId, data),
-    rpoMs: rpoOf({
-      state,
-      data,
-      standby,
-      startedAtMs: snapshot?.record.startedAtMs ?? null,
-      lostAtMs: from?.lostAtMs ?? null,
-    }),
+    rpoMs,
+    rpoBytes: rpoMs === 0 ? 0 : standby?.isOurs === true ? (data.standbyLag?.bytes ?? null) : null,
     standby: standby === null ? null : standby.view,
     branches: await branchesOf(db, failoverId),
     epoch: data.epoch,

@@ -56,6 +56,8 @@ export const failoverReportSchema = z.object({
    * there. Null without a snapshot.
    */
   rpoMs: z.number().nullable(),
+  /** Size of what was changed in that window, at most; null where nobody knows. */
+  rpoBytes: countSchema.nullable(),
   /** The time on the standby; null without one, and until the old epoch was fenced. */
   standby: z
     .object({

@@ -58,6 +58,8 @@ export const instanceViewSchema = z.object({
   workload: z.enum(WORKLOAD_STATES).nullable(),
   /** Age of the oldest change not in a committed snapshot (live RPO), ms. */
   unsavedMs: z.number().nullable(),
+  /** Size of the files with such changes, bytes; null while that is not known. */
+  unsavedBytes: countSchema.nullable(),
   provider: z.string(),
   providerRef: z.string().nullable(),
   machineId: z.string(),

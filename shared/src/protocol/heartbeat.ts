@@ -18,7 +18,9 @@ export const heartbeatSchema = z.object({
   gpuUtilPct: z.number().min(0).max(100).nullable(),
   /** Age of the oldest change not in a committed snapshot, ms; 0 when everything is safe. */
   unsavedMs: z.number().min(0),
-  /** What the standby does not have yet, bytes, and the age of the oldest of it, ms; absent until it has had everything once. */
+  /** Size of the files with such changes; absent while it is not known, as when the whole folder is looked at anew. */
+  unsavedBytes: countSchema.optional(),
+  /** What the standby does not have yet: size of the files with changes, or of what was appended, and the age of the oldest of it, ms; absent until it has had everything once. */
   standbyBehindBytes: countSchema.optional(),
   standbyBehindMs: z.number().min(0).optional(),
   /**

@@ -52,7 +52,7 @@ function publisherOf(paths: readonly string[], commitMs: (only: readonly string[
       const { abort } = { abort: run.abort.bind(run) };
       systemClock.after(afterMs, abort);
     },
-    unsavedPaths: () => new Set(unsaved),
+    unsavedPaths: [unsaved],
     publishOnly: (only: ReadonlySet<string>, signal: AbortSignal) => publish([...only], signal),
     publishNow: () => {
       run = new AbortController();

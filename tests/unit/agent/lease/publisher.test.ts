@@ -61,6 +61,9 @@ function setUp(inheritedSinceMs: number | null = null) {
       get sinceMonotonicMs() {
         return dirtySet.sinceMonotonicMs;
       },
+      get paths() {
+        return dirtySet.paths;
+      },
       take: () => dirtySet.take(),
       restore: (mark) => {
         dirtySet.restore(mark);

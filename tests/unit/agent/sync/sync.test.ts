@@ -101,3 +101,30 @@ test('a standby hears an idle primary all the time, and no longer when it is gon
   await pair.stopSender();
   await eventually('the primary is silent', () => Promise.resolve(silenceMs() > 500));
 });
+
+test('a file that grew by megabytes arrives as it is', async () => {
+  await using pair = await makeSyncPair();
+  const path = join(pair.primary, 'growing.bin');
+  writeFileSync(path, randomBytes(2_000_000));
+  await pair.startReceiver();
+  await pair.startSender();
+  await pair.settled();
+  appendFileSync(path, randomBytes(7_500_000));
+  await pair.settled();
+  expect(pair.sender.state.watermark).toEqual(pair.receiver.watermark);
+});
+
+test('what waits for a standby that is away is counted in bytes', async () => {
+  await using pair = await makeSyncPair();
+  await pair.startReceiver();
+  await pair.startSender();
+  await pair.settled();
+  await pair.stopReceiver();
+  writeFileSync(join(pair.primary, 'one'), randomBytes(300_000));
+  await eventually('the first is counted', () => pair.sender.state.pendingBytes >= 300_000);
+  appendFileSync(join(pair.primary, 'one'), randomBytes(200_000));
+  await eventually('what is added is counted', () => pair.sender.state.pendingBytes >= 500_000);
+  await pair.startReceiver();
+  await pair.settled();
+  expect(pair.sender.state.pendingBytes).toBe(0);
+});

@@ -183,6 +183,7 @@ export function sampleReport(failoverId: string, changes: Partial<FailoverReport
     standby: null,
     branches: [],
     rpoMs: 812,
+    rpoBytes: 4_096,
     epoch: 2,
     from: { ...machine, instanceId: 'in_aaaaaaaaaaaaaaaaaaaa', machineId: 'm-12' },
     to: { ...machine, instanceId: 'in_bbbbbbbbbbbbbbbbbbbb', machineId: 'm-31', priceMicroUsdPerHour: 380_000 },
