@@ -46,6 +46,7 @@ import { LocalProvider } from './providers/local/local-provider.ts';
 import { LOCAL_PROVIDER_NAME } from './providers/local/market.ts';
 import { OwnProvider } from './providers/own/own-provider.ts';
 import type { Provider, ProviderRegistry } from './providers/provider.ts';
+import { openVast } from './providers/vast/open-vast.ts';
 import type { RenterParts } from './provisioning/ledger-renter.ts';
 import { LedgerRenter } from './provisioning/ledger-renter.ts';
 import { STRATEGIES } from './provisioning/strategies.ts';
@@ -172,7 +173,7 @@ async function layGround(options: ControlPlaneOptions, stack: AsyncDisposableSta
   const events = new EventFeed({ db, clock });
   const bookkeeping = keepGrants({ ...options, clock, random, db, events }, stack);
   const installationId = await ensureSetting(db, 'installation-id', () => randomUUID().slice(0, 8));
-  const providers = withOwn(overrides?.providers ?? localProviders(options, clock, random), db);
+  const providers = withOwn(overrides?.providers ?? (await rentingProviders(options, clock, random)), db);
   const endpoints = new EndpointBook({ db, providers, clock });
   const syncSecret = await ensureSetting(db, 'sync-secret', drawSecret);
   return {
@@ -324,11 +325,22 @@ function withOwn(providers: ProviderRegistry, db: Database): ProviderRegistry {
   return new Map<string, Provider>([...providers, [own.name, own]]);
 }
 
-function localProviders(options: ControlPlaneOptions, clock: Clock, random: Random): ProviderRegistry {
+/** Everybody who is configured to rent machines out. */
+async function rentingProviders(options: ControlPlaneOptions, clock: Clock, random: Random): Promise<ProviderRegistry> {
+  const { config, secrets, log } = options;
+  const { vastApiKey: apiKey } = secrets;
+  const found = [
+    localProvider(options, clock, random),
+    apiKey === undefined ? undefined : await openVast({ ...config.vast, apiKey, clock, random, log }),
+  ];
+  return new Map(found.filter((provider) => provider !== undefined).map((provider) => [provider.name, provider]));
+}
+
+function localProvider(options: ControlPlaneOptions, clock: Clock, random: Random): Provider | undefined {
   const { local } = options.config;
-  if (!local.enabled) return new Map();
+  if (!local.enabled) return undefined;
   const { agentCommand, log } = options;
-  const provider = new LocalProvider({
+  return new LocalProvider({
     root: local.directory,
     agentCommand,
     clock,
@@ -336,7 +348,6 @@ function localProviders(options: ControlPlaneOptions, clock: Clock, random: Rand
     log,
     bootScale: local.bootScale,
   });
-  return new Map([[provider.name, provider]]);
 }
 
 async function prepareStorage(storage: DirectGrant): Promise<void> {
