@@ -42,11 +42,10 @@ import { takeSnapshot } from './operations/take-snapshot.ts';
 import { VerdictRelay } from './detect/verdict-relay.ts';
 import { Wardship } from './operations/wardship.ts';
 import { LocalFaults } from './providers/local/local-faults.ts';
-import { LocalProvider } from './providers/local/local-provider.ts';
 import { LOCAL_PROVIDER_NAME } from './providers/local/market.ts';
+import { openProviders } from './providers/open-providers.ts';
 import { OwnProvider } from './providers/own/own-provider.ts';
 import type { Provider, ProviderRegistry } from './providers/provider.ts';
-import { openVast } from './providers/vast/open-vast.ts';
 import type { RenterParts } from './provisioning/ledger-renter.ts';
 import { LedgerRenter } from './provisioning/ledger-renter.ts';
 import { STRATEGIES } from './provisioning/strategies.ts';
@@ -173,7 +172,7 @@ async function layGround(options: ControlPlaneOptions, stack: AsyncDisposableSta
   const events = new EventFeed({ db, clock });
   const bookkeeping = keepGrants({ ...options, clock, random, db, events }, stack);
   const installationId = await ensureSetting(db, 'installation-id', () => randomUUID().slice(0, 8));
-  const providers = withOwn(overrides?.providers ?? (await rentingProviders(options, clock, random)), db);
+  const providers = withOwn(overrides?.providers ?? (await openProviders({ ...options, clock, random })), db);
   const endpoints = new EndpointBook({ db, providers, clock });
   const syncSecret = await ensureSetting(db, 'sync-secret', drawSecret);
   return {
@@ -323,31 +322,6 @@ function withOwn(providers: ProviderRegistry, db: Database): ProviderRegistry {
     return row !== undefined && row.goneAtMs === null && row.releaseAskedAtMs === null;
   });
   return new Map<string, Provider>([...providers, [own.name, own]]);
-}
-
-/** Everybody who is configured to rent machines out. */
-async function rentingProviders(options: ControlPlaneOptions, clock: Clock, random: Random): Promise<ProviderRegistry> {
-  const { config, secrets, log } = options;
-  const { vastApiKey: apiKey } = secrets;
-  const found = [
-    localProvider(options, clock, random),
-    apiKey === undefined ? undefined : await openVast({ ...config.vast, apiKey, clock, random, log }),
-  ];
-  return new Map(found.filter((provider) => provider !== undefined).map((provider) => [provider.name, provider]));
-}
-
-function localProvider(options: ControlPlaneOptions, clock: Clock, random: Random): Provider | undefined {
-  const { local } = options.config;
-  if (!local.enabled) return undefined;
-  const { agentCommand, log } = options;
-  return new LocalProvider({
-    root: local.directory,
-    agentCommand,
-    clock,
-    random,
-    log,
-    bootScale: local.bootScale,
-  });
 }
 
 async function prepareStorage(storage: DirectGrant): Promise<void> {
