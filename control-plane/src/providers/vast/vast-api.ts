@@ -42,7 +42,7 @@ interface Options {
 }
 
 /** The server's own bound of a page of instances. */
-const LIST_PAGE = 25;
+export const LIST_PAGE = 25;
 
 /** A thousand machines: more in one account is not what this was built for, and a list cut short would hide strangers. */
 const MAX_LIST_PAGES = 40;

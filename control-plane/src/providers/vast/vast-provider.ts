@@ -85,7 +85,7 @@ export class VastProvider implements Provider {
 
   async list({ signal }: Options): Promise<readonly ProviderMachine[]> {
     signal.throwIfAborted();
-    const instances = await this.#options.api.instances({ signal });
+    const instances = await this.#roster.all({ signal });
     const seen = new Set(instances.map(({ id }) => id));
     const unseen = [...this.#made.keys()].filter((id) => !seen.has(id)).map((id) => this.#unseen(id));
     return [
@@ -102,6 +102,7 @@ export class VastProvider implements Provider {
     const sinceMs = clock.monotonicMs() - (this.#destroyed.get(id) ?? -Infinity);
     if (sinceMs < DESTROY_AGAIN_MS) return;
     await api.destroy(id, { signal });
+    this.#roster.forget(id);
     remember(this.#destroyed, id, clock.monotonicMs());
     const made = this.#made.get(id);
     if (made !== undefined) this.#listing.putBack(made.offerId);
@@ -123,6 +124,7 @@ export class VastProvider implements Provider {
     }
     requireDone(verdict, `starting ${ref}`);
     this.#stopAsked.delete(id);
+    this.#roster.forget(id);
     return 'started';
   }
 
@@ -132,6 +134,7 @@ export class VastProvider implements Provider {
     // Before the call: who looks meanwhile must not take it for outbid.
     this.#stopAsked.add(id);
     requireDone(await this.#options.api.change(id, { state: 'stopped' }, options), `stopping ${ref}`);
+    this.#roster.forget(id);
   }
 
   /** Bids so many micro-dollars per hour for all of a machine from now on. */
