@@ -81,6 +81,8 @@ export class Market {
       external: null,
       vms_enabled: false,
       pci_gen: 4,
+      pcie_bw: 12.4,
+      cpu_ghz: 3.4,
       disk_name: 'nvme',
       reliability: seed.reliability2,
       driver_vers: driverNumber(seed.driver_version),

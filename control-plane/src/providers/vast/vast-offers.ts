@@ -5,10 +5,10 @@ import type { VastAsk } from './vast-schemas.ts';
 export const VAST_PROVIDER_NAME = 'vast';
 
 /**
- * How much over the lowest winning bid we bid. The bid is what is paid, so this is the premium for not being outbid by
- * the next small move of the price.
+ * What we bid, of the lowest bid that wins. The bid is what is paid, so the rest is the premium for not being outbid by the
+ * next small move of the price.
  */
-const BID_PREMIUM = 1.1;
+const BID_PERCENT = 110;
 
 /** Hours of a month in Vast's prices of storage. */
 const HOURS_PER_MONTH = 720;
@@ -49,7 +49,7 @@ export function spotOffer(ask: VastAsk, diskGb: number): Offer | undefined {
 
 /** What we bid where `minBidUsd` per hour wins now, micro-dollars. Pure. */
 export function bidFor(minBidUsd: number): number {
-  return Math.ceil((microUsd(minBidUsd) * BID_PREMIUM) / BID_STEP_MICRO_USD) * BID_STEP_MICRO_USD;
+  return Math.ceil((microUsd(minBidUsd) * BID_PERCENT) / 100 / BID_STEP_MICRO_USD) * BID_STEP_MICRO_USD;
 }
 
 /** Micro-dollars as Vast takes money. Pure. */

@@ -45,6 +45,6 @@ export function verifyVastWebhook(delivery: WebhookDelivery, secret: string, now
 }
 
 /** The signature header of a body. Pure. */
-export function signVastWebhook(rawBody: string, timestamp: string, secret: string): string {
+function signVastWebhook(rawBody: string, timestamp: string, secret: string): string {
   return `sha256=${createHmac('sha256', secret).update(`${timestamp}.${rawBody}`).digest('hex')}`;
 }
