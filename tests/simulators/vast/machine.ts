@@ -229,9 +229,10 @@ mount --bind local usr/local
 for name in bin sbin lib lib64; do ln -sfn "usr/$name" "$name"; done
 mount --rbind /dev dev
 mount -t proc proc proc
-cp -rL /etc/ld.so.cache /etc/nsswitch.conf /etc/hosts /etc/resolv.conf etc/
+cp -L /etc/ld.so.cache /etc/hosts /etc/resolv.conf etc/
 [ -d etc/ssl ] || cp -rL /etc/ssl etc/ || true
-printf "root:NP:0:0::/root:/bin/sh\\nsshd:*:100:65534::/run/sshd:/usr/sbin/nologin\\n" >etc/passwd
+printf "passwd: files\\nshadow: files\\ngroup: files\\nhosts: files dns\\n" >etc/nsswitch.conf
+printf "root:*:0:0::/root:/bin/sh\\nsshd:*:100:65534::/run/sshd:/usr/sbin/nologin\\n" >etc/passwd
 printf "root:*:0:\\nnogroup:*:65534:\\n" >etc/group
 cp ${folder}/onstart.sh root/onstart.sh
 cp ${folder}/init.sh root/.init.sh
