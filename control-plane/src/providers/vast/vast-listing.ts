@@ -1,5 +1,7 @@
 import type { Offer } from '@dumont/shared/model/offer.ts';
 import type { Clock } from '@dumont/shared/util/clock.ts';
+import { Deadline } from '@dumont/shared/util/deadline.ts';
+import { orAborted } from './or-aborted.ts';
 import type { VastApi } from './vast-api.ts';
 import { searchBody, spotOffer } from './vast-offers.ts';
 import type { VastAsk } from './vast-schemas.ts';
@@ -12,6 +14,9 @@ const MAX_PAGES = 3;
 
 /** With three pages a search, ten calls a minute are three searches: one every twenty seconds never waits. */
 const FRESH_MS = 20_000;
+
+/** Of one search: a minute of waiting for its turn, and the time of three answers. */
+const SEARCH_TIMEOUT_MS = 120_000;
 
 /** Offers known to be gone; beyond this the oldest are forgotten, and cost one refused order each. */
 const MAX_TAKEN = 1_000;
@@ -49,17 +54,18 @@ export class VastListing {
     this.#taken.delete(offerId);
   }
 
-  /** Who asks while a search is under way waits for that; it is given up with the first who asked. */
+  /** Who asks while a search is under way waits for that; who gives up leaves it to the others. */
   async #refresh(signal: AbortSignal): Promise<void> {
-    this.#search ??= this.#searchAll(signal).finally(() => {
+    this.#search ??= this.#searchAll().finally(() => {
       this.#search = null;
     });
-    await this.#search;
-    signal.throwIfAborted();
+    await orAborted(this.#search, signal);
   }
 
-  async #searchAll(signal: AbortSignal): Promise<void> {
+  async #searchAll(): Promise<void> {
     const { api, clock, diskGb } = this.#parts;
+    using deadline = new Deadline(clock, SEARCH_TIMEOUT_MS);
+    const { signal } = deadline;
     const asks = new Map<number, VastAsk>();
     let aboveMinBidUsd: number | undefined;
     for (let page = 0; page < MAX_PAGES; page += 1) {

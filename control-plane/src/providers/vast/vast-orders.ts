@@ -3,6 +3,7 @@ import type { Clock } from '@dumont/shared/util/clock.ts';
 import { DumontError, isDumontError } from '@dumont/shared/util/errors.ts';
 import { isIP } from 'node:net';
 import type { CreateOutcome, CreateRequest } from '../provider.ts';
+import { orAborted } from './or-aborted.ts';
 import type { SpotOrder, VastApi } from './vast-api.ts';
 import { machineOf } from './vast-machine.ts';
 import { usd } from './vast-offers.ts';
@@ -42,8 +43,11 @@ export class VastOrders {
       return { kind: 'refused', reason: 'only interruptible machines are rented at Vast.ai' };
     }
     requireReachable(request.agentEnvironment, this.#parts.isLocal ?? false);
-    const order = this.#last.then(() => this.#place(request, usd(request.offer.bidMicroUsdPerHour ?? 0), signal));
-    this.#last = order.catch(() => undefined);
+    const bidUsd = usd(request.offer.bidMicroUsdPerHour);
+    const before = this.#last;
+    const order = orAborted(before, signal).then(() => this.#place(request, bidUsd, signal));
+    // Who gave up waiting lets nobody pass those before.
+    this.#last = Promise.allSettled([before, order]);
     return order;
   }
 

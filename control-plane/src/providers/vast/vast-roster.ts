@@ -1,5 +1,6 @@
 import type { Clock } from '@dumont/shared/util/clock.ts';
 import { Deadline } from '@dumont/shared/util/deadline.ts';
+import { orAborted } from './or-aborted.ts';
 import { LIST_PAGE, type VastApi } from './vast-api.ts';
 import { VAST_LIMITS } from './vast-limits.ts';
 import type { VastInstance } from './vast-schemas.ts';
@@ -47,14 +48,8 @@ export class VastRoster {
     if (sighting !== undefined && this.#clock.monotonicMs() - sighting.atMs < FRESH_MS) return sighting.instance;
     const { promise, resolve, reject } = Promise.withResolvers<VastInstance | null>();
     this.#waiting.set(id, [...(this.#waiting.get(id) ?? []), { resolve, reject }]);
-    const onAbort = () => reject(signal.reason);
-    signal.addEventListener('abort', onAbort, { once: true });
     if (!this.#isLooking) void this.#lookForAll();
-    try {
-      return await promise;
-    } finally {
-      signal.removeEventListener('abort', onAbort);
-    }
+    return orAborted(promise, signal);
   }
 
   /** Every instance of the account, as Vast sees them now. */

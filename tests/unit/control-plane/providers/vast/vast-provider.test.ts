@@ -101,6 +101,30 @@ describe.skipIf(!existsSync('/usr/sbin/sshd'))('the adapter on the simulated ser
     expect(contracts()).toEqual([]);
   });
 
+  test('who gives up waiting does not hold up or fail the others who wait for the same', async () => {
+    const impatient = new AbortController();
+    const given = world.provider.searchOffers({ signal: impatient.signal });
+    const patient = offers();
+    impatient.abort(new Error('enough'));
+    await expect(given).rejects.toThrow('enough');
+    const [first, second, third] = await patient;
+    const orders = [
+      rent('first', { offer: must(first, 'an offer') }),
+      world.provider.create(
+        { offer: must(second, 'an offer'), label: 'second', agentEnvironment: {} },
+        { signal: AbortSignal.any([signal, AbortSignal.timeout(20)]) },
+      ),
+      rent('third', { offer: must(third, 'an offer') }),
+    ];
+    expect((await Promise.allSettled(orders)).map(({ status }) => status)).toEqual([
+      'fulfilled',
+      'rejected',
+      'fulfilled',
+    ]);
+    expect(history().map(({ label }) => label)).toEqual(['first', 'third']);
+    expect(requests('POST /api/v0/bundles')).toBe(1);
+  });
+
   test('an offer on demand is never ordered', async () => {
     const offer: Offer = { ...must((await offers())[0], 'an offer'), kind: 'on-demand' };
     expect((await order('dear', { offer })).kind).toBe('refused');
