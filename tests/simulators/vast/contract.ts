@@ -23,9 +23,6 @@ export interface ContractParts {
   readonly accountKeys: () => readonly string[];
   /** Something failed that nobody waits for. */
   readonly onError: (error: unknown) => void;
-  /** Of a boot, times what the market says. */
-  readonly bootScale: number;
-  readonly onEvent: (type: 'outbid' | 'resumed' | 'offline' | 'stopped' | 'started', contract: Contract) => void;
 }
 
 /** From the outbid until its container is stopped, and until the same bid wins again, seconds. */
@@ -86,9 +83,8 @@ export class Contract {
   /** The way from the order to `running`, or to where the machine's behaviour leaves it. */
   boot(): void {
     const { behaviour, seed } = this.ask;
-    const bootS = seed.boot_s * this.#parts.bootScale;
-    this.#later(2 * this.#parts.bootScale, () => (this.actual = 'created'));
-    this.#later(3 * this.#parts.bootScale, () => {
+    this.#later(2, () => (this.actual = 'created'));
+    this.#later(3, () => {
       this.actual = 'loading';
       this.message = behaviour.kind === 'stuck-loading' ? 'layer 7 of 12: 38%' : 'pulling';
       if (behaviour.kind === 'pull-denied') {
@@ -96,8 +92,8 @@ export class Contract {
       }
     });
     if (behaviour.kind === 'stuck-loading' || behaviour.kind === 'pull-denied') return;
-    const longer = behaviour.kind === 'slow-pull' ? behaviour.seconds * this.#parts.bootScale : 0;
-    this.#later(bootS + longer, () => (behaviour.kind === 'oci-error' ? this.#failToRun() : this.#up()));
+    const longer = behaviour.kind === 'slow-pull' ? behaviour.seconds : 0;
+    this.#later(seed.boot_s + longer, () => (behaviour.kind === 'oci-error' ? this.#failToRun() : this.#up()));
   }
 
   /** A contract that never gets its GPU: what a bid too low leaves behind. */
@@ -110,7 +106,6 @@ export class Contract {
     this.#cancelTimers();
     this.#set('stopped');
     this.#later(1, () => this.#down('exited'));
-    this.#parts.onEvent('stopped', this);
   }
 
   /** @returns false when the GPU is taken: the start is queued */
@@ -125,7 +120,6 @@ export class Contract {
     this.#set('running');
     this.actual = 'loading';
     this.#later(2, () => this.#up());
-    this.#parts.onEvent('started', this);
     return true;
   }
 
@@ -142,7 +136,6 @@ export class Contract {
     this.#set('stopped');
     this.#later(OUTBID_STOP_S, () => this.#down('exited'));
     if (resumes) this.#later(OUTBID_RESUME_S, () => this.resume());
-    this.#parts.onEvent('outbid', this);
   }
 
   /** Our bid wins again. */
@@ -151,7 +144,6 @@ export class Contract {
     this.#set('running');
     this.actual = 'loading';
     this.#later(2, () => this.#up());
-    this.#parts.onEvent('resumed', this);
   }
 
   /** The host loses its network: its machines fall silent, and the service notices later. */
@@ -159,7 +151,6 @@ export class Contract {
     this.#do(() => this.machine.freeze());
     this.actual = 'unknown';
     this.#later(UNKNOWN_S, () => (this.actual = 'offline'));
-    this.#parts.onEvent('offline', this);
   }
 
   comeBack(): void {

@@ -100,9 +100,7 @@ class VastService {
       market: this.market,
       clock,
       folder,
-      bootScale: 1,
       onError: (error) => (this.#failure ??= error),
-      onEvent: () => {},
     });
     this.#world = { market: this.market, account: this.account, publicAddress: '127.0.0.1\n', logs: new Map() };
     this.#stopPrices = options.pricesMove === true ? this.#movePrices(clock) : () => {};

@@ -72,11 +72,15 @@ export class VastApi {
     });
   }
 
-  /** One page of asks; rows that are not understood are left out. */
-  async search(body: Readonly<Record<string, unknown>>, options: Options): Promise<readonly VastAsk[]> {
+  /** One page of asks without the rows that are not understood, and how many rows it had with them. */
+  async search(
+    body: Readonly<Record<string, unknown>>,
+    options: Options,
+  ): Promise<{ readonly asks: readonly VastAsk[]; readonly rowCount: number }> {
     const request = { endpoint: 'search', method: 'POST', path: '/api/v0/bundles/', body } as const;
     const answer = await this.#read({ ...request, doing: 'searching offers' }, searchAnswerSchema, options);
-    return answer.offers.map((row) => askSchema.safeParse(row)).flatMap(({ data }) => data ?? []);
+    const asks = answer.offers.map((row) => askSchema.safeParse(row)).flatMap(({ data }) => data ?? []);
+    return { asks, rowCount: answer.offers.length };
   }
 
   /**

@@ -69,11 +69,13 @@ export class VastListing {
     const asks = new Map<number, VastAsk>();
     let aboveMinBidUsd: number | undefined;
     for (let page = 0; page < MAX_PAGES; page += 1) {
-      const found = await api.search(searchBody({ diskGb, aboveMinBidUsd, limit: PAGE }), { signal });
+      const { asks: found, rowCount } = await api.search(searchBody({ diskGb, aboveMinBidUsd, limit: PAGE }), {
+        signal,
+      });
       for (const ask of found) asks.set(ask.id, ask);
       const dearest = Math.max(...found.map((ask) => ask.min_bid));
       // A page that goes no further would come again and again.
-      if (found.length < PAGE || dearest <= (aboveMinBidUsd ?? -1)) break;
+      if (rowCount < PAGE || dearest <= (aboveMinBidUsd ?? -1)) break;
       aboveMinBidUsd = dearest;
     }
     this.#offers = [...asks.values()].map((ask) => spotOffer(ask, diskGb)).filter((offer) => offer !== undefined);
