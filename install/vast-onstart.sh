@@ -9,12 +9,19 @@ fetch() {
   if command -v curl >/dev/null 2>&1; then curl -fsSL "$1"; else wget -q -O - "$1"; fi
 }
 
+# Images made for computing often have neither.
+have_fetcher() {
+  command -v curl >/dev/null 2>&1 || command -v wget >/dev/null 2>&1 && return
+  command -v apt-get >/dev/null 2>&1 || return
+  apt-get update -qq && apt-get install -y -qq --no-install-recommends curl ca-certificates
+}
+
 start_agent() {
   umask 022
   [ -x "$supervisor" ] && [ -f /var/lib/dumont-agent/credential.json ] && "$supervisor" start && return
   # The network of a fresh container may need a moment.
   for pause in 1 2 5 10 20 30; do
-    script=$(fetch "$DUMONT_CONTROL_URL/install.sh") && [ -n "$script" ] && break
+    have_fetcher && script=$(fetch "$DUMONT_CONTROL_URL/install.sh") && [ -n "$script" ] && break
     sleep "$pause"
   done
   printf '%s\n' "$script" | sh -s -- --yes

@@ -55,6 +55,11 @@ const SYSTEM_PACKAGES: readonly SystemPackage[] = [
     leftOut: 'the check of the shell scripts',
   },
   {
+    name: 'openssh-server',
+    isPresent: () => isOnPath('sshd'),
+    leftOut: 'the tests of Vast.ai, whose simulated machines have an SSH server each',
+  },
+  {
     name: 'binutils',
     isPresent: () => isOnPath('strip'),
     leftOut: 'nothing, but the executable of the agent is larger',

@@ -71,6 +71,23 @@ export const controlEnvironmentSchema = z.object({
     .max(100)
     .default(1)
     .describe('Factor on the boot time of local machines.'),
+  DUMONT_VAST_API_KEY: optional.describe('API key of Vast.ai; absent: no machines are rented there.'),
+  DUMONT_VAST_URL: z
+    .url({ protocol: /^https?$/ })
+    .default('https://console.vast.ai')
+    .describe('Where the API of Vast.ai is.'),
+  DUMONT_VAST_IMAGE: z
+    .string()
+    .min(1)
+    .max(1_024)
+    .default('nvidia/cuda:12.4.1-devel-ubuntu22.04')
+    .describe('Container image of machines of Vast.ai; it needs glibc, and curl, wget or apt-get.'),
+  DUMONT_VAST_DISK_GB: z.coerce
+    .number()
+    .min(8)
+    .max(10_000)
+    .default(40)
+    .describe('Disk of each machine of Vast.ai, GB; billed as long as the machine exists.'),
   DUMONT_GATEWAY_PORTS: z
     .string()
     .regex(/^\d{1,5}-\d{1,5}$/, 'must be two ports, such as 20000-20999')
@@ -115,6 +132,7 @@ export interface ControlConfig {
   readonly dataDirectory: string;
   readonly storageName: StorageProviderName;
   readonly local: { readonly enabled: boolean; readonly directory: string; readonly bootScale: number };
+  readonly vast: { readonly url: string; readonly image: string; readonly diskGb: number };
   readonly gateway: {
     /** Of the SSH addresses, both inclusive. */
     readonly ports: { readonly first: number; readonly last: number };
@@ -134,6 +152,8 @@ export interface ControlConfig {
 export interface ControlSecrets {
   readonly databaseUrl: string | undefined;
   readonly apiToken: string | undefined;
+  /** Undefined: nothing is rented at Vast.ai. */
+  readonly vastApiKey: string | undefined;
   /** The operator's own access to the store; never leaves this process but with STORAGE_GRANTS=account. */
   readonly storage: DirectGrant;
   readonly grants: GrantPlan;
@@ -159,6 +179,7 @@ export function readControlConfig(environment: Readonly<Record<string, string | 
       directory: resolve(env.DUMONT_LOCAL_DIR ?? join(dataDirectory, 'machines')),
       bootScale: env.DUMONT_LOCAL_BOOT_SCALE,
     },
+    vast: { url: env.DUMONT_VAST_URL, image: env.DUMONT_VAST_IMAGE, diskGb: env.DUMONT_VAST_DISK_GB },
     gateway: { ports: portRange(env.DUMONT_GATEWAY_PORTS), domain: env.DUMONT_GATEWAY_DOMAIN },
     heartbeatIntervalMs: env.DUMONT_HEARTBEAT_MS,
     startGraceMs: env.DUMONT_START_GRACE_MS,
@@ -178,6 +199,7 @@ export function readControlConfig(environment: Readonly<Record<string, string | 
     secrets: {
       databaseUrl: env.DATABASE_URL,
       apiToken: env.DUMONT_API_TOKEN,
+      vastApiKey: env.DUMONT_VAST_API_KEY,
       storage,
       grants: planGrants(env.STORAGE_GRANTS, storage, environment),
       snapshotPassword: env.SNAPSHOT_PASSWORD,

@@ -46,8 +46,8 @@ import type { Verdict } from './detect/verdict.ts';
 import { VerdictRelay } from './detect/verdict-relay.ts';
 import { Wardship } from './operations/wardship.ts';
 import { LocalFaults } from './providers/local/local-faults.ts';
-import { LocalProvider } from './providers/local/local-provider.ts';
 import { LOCAL_PROVIDER_NAME } from './providers/local/market.ts';
+import { openProviders } from './providers/open-providers.ts';
 import { OwnProvider } from './providers/own/own-provider.ts';
 import type { Provider, ProviderRegistry } from './providers/provider.ts';
 import type { RenterParts } from './provisioning/ledger-renter.ts';
@@ -186,7 +186,7 @@ async function layGround(options: ControlPlaneOptions, stack: AsyncDisposableSta
   const events = new EventFeed({ db, clock });
   const bookkeeping = keepGrants({ ...options, clock, random, db, events }, stack);
   const installationId = await ensureSetting(db, 'installation-id', () => randomUUID().slice(0, 8));
-  const providers = withOwn(overrides?.providers ?? localProviders(options, clock, random), db);
+  const providers = withOwn(overrides?.providers ?? (await openProviders({ ...options, clock, random })), db);
   const endpoints = new EndpointBook({ db, providers, clock });
   const syncSecret = await ensureSetting(db, 'sync-secret', drawSecret);
   return {
@@ -344,21 +344,6 @@ function withOwn(providers: ProviderRegistry, db: Database): ProviderRegistry {
     return row !== undefined && row.goneAtMs === null && row.releaseAskedAtMs === null;
   });
   return new Map<string, Provider>([...providers, [own.name, own]]);
-}
-
-function localProviders(options: ControlPlaneOptions, clock: Clock, random: Random): ProviderRegistry {
-  const { local } = options.config;
-  if (!local.enabled) return new Map();
-  const { agentCommand, log } = options;
-  const provider = new LocalProvider({
-    root: local.directory,
-    agentCommand,
-    clock,
-    random,
-    log,
-    bootScale: local.bootScale,
-  });
-  return new Map([[provider.name, provider]]);
 }
 
 async function prepareStorage(storage: DirectGrant): Promise<void> {

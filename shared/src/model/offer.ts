@@ -15,6 +15,11 @@ export const offerSchema = z.object({
   reliability: z.number().min(0).max(1),
   region: z.string(),
   kind: z.enum(['spot', 'on-demand']),
+  /** Of a spot offer that is bid for: our bid, which is part of the price. Absent where the provider takes no bids. */
+  bidMicroUsdPerHour: z.int().min(0).optional(),
+  /** The provider's figures for the host's line, megabits per second; absent where it gives none. */
+  uploadMbps: z.number().min(0).optional(),
+  downloadMbps: z.number().min(0).optional(),
 });
 export type Offer = Readonly<z.infer<typeof offerSchema>>;
 
