@@ -1,9 +1,9 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdtemp, open, rm, writeFile } from 'node:fs/promises';
+import { mkdir, mkdtemp, open, rm, writeFile } from 'node:fs/promises';
 import { createServer, type Server, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import {
   identify,
   killMachine,
@@ -17,6 +17,8 @@ export interface RealMachineOptions {
   readonly ref: string;
   /** Run by `sh` when the machine boots. */
   readonly script: string;
+  /** Contents of files below its folder, which is its HOME, by path. */
+  readonly files?: Readonly<Record<string, string>>;
   /** Where its sshd answers. */
   readonly host: string;
   readonly port: number;
@@ -44,8 +46,12 @@ export class RealMachine implements AsyncDisposable {
     });
   }
 
-  static async boot({ ref, script, host, port }: RealMachineOptions): Promise<RealMachine> {
+  static async boot({ ref, script, files = {}, host, port }: RealMachineOptions): Promise<RealMachine> {
     const folder = await mkdtemp(join(tmpdir(), 'dumont-cloud-machine-'));
+    for (const [name, content] of Object.entries(files)) {
+      await mkdir(dirname(join(folder, name)), { recursive: true });
+      await writeFile(join(folder, name), content, { mode: 0o700 });
+    }
     const path = join(folder, 'startup.sh');
     await writeFile(path, script, { mode: 0o700 });
     const log = await open(join(folder, 'startup.log'), 'a');

@@ -3,6 +3,7 @@ import type { Logger } from '@dumont/shared/node/logger.ts';
 import type { Clock } from '@dumont/shared/util/clock.ts';
 import { Deadline } from '@dumont/shared/util/deadline.ts';
 import { DumontError } from '@dumont/shared/util/errors.ts';
+import { OrderQueue } from '../order-queue.ts';
 import type { CreateOutcome, CreateRequest, Provider, ProviderMachine, ProviderRef } from '../provider.ts';
 import { ComputeApi, ComputeError, type ComputeApiOptions } from './compute-api.ts';
 import { freeSlot, GCP_PROVIDER_NAME, GCP_ZONES, gcpOffer, parseOfferId, type GcpShape } from './gcp-offers.ts';
@@ -46,7 +47,7 @@ export class GcpProvider implements Provider {
   readonly #exhaustedUntilMs = new Map<string, number>();
   readonly #openPorts = new Set<number>();
   /** Orders of this process are accepted one after another, so that two for one place have one winner. */
-  #orders: Promise<unknown> = Promise.resolve();
+  readonly #orders = new OrderQueue();
 
   constructor(options: GcpProviderOptions) {
     this.#options = options;
@@ -67,10 +68,8 @@ export class GcpProvider implements Provider {
     const place = parseOfferId(request.offer.offerId);
     if (place === null || place.machineType !== this.#options.shape.machineType) return { kind: 'offer-gone' };
     const path = { zone: place.zone, name: instanceName(request.label) };
-    const ordered = this.#orders.then(() => this.#order(request, { ...place, path }, signal));
-    this.#orders = ordered.catch(() => undefined);
     try {
-      const answer = await ordered;
+      const answer = await this.#orders.run(() => this.#order(request, { ...place, path }, signal));
       return 'outcome' in answer ? answer.outcome : await this.#placed(path, answer.operation, signal);
     } catch (error) {
       if (error instanceof ComputeError) return { kind: 'refused', reason: `${REFUSED}: ${error.message}` };
