@@ -41,6 +41,7 @@ import { startProvision, startRelease, triggerFailover } from './operations/star
 import { takeSnapshot } from './operations/take-snapshot.ts';
 import { VerdictRelay } from './detect/verdict-relay.ts';
 import { Wardship } from './operations/wardship.ts';
+import { cloudProviders } from './providers/cloud-providers.ts';
 import { LocalFaults } from './providers/local/local-faults.ts';
 import { LocalProvider } from './providers/local/local-provider.ts';
 import { LOCAL_PROVIDER_NAME } from './providers/local/market.ts';
@@ -172,7 +173,7 @@ async function layGround(options: ControlPlaneOptions, stack: AsyncDisposableSta
   const events = new EventFeed({ db, clock });
   const bookkeeping = keepGrants({ ...options, clock, random, db, events }, stack);
   const installationId = await ensureSetting(db, 'installation-id', () => randomUUID().slice(0, 8));
-  const providers = withOwn(overrides?.providers ?? localProviders(options, clock, random), db);
+  const providers = withOwn(overrides?.providers ?? configuredProviders(options, clock, random), db);
   const endpoints = new EndpointBook({ db, providers, clock });
   const syncSecret = await ensureSetting(db, 'sync-secret', drawSecret);
   return {
@@ -322,6 +323,11 @@ function withOwn(providers: ProviderRegistry, db: Database): ProviderRegistry {
     return row !== undefined && row.goneAtMs === null && row.releaseAskedAtMs === null;
   });
   return new Map<string, Provider>([...providers, [own.name, own]]);
+}
+
+function configuredProviders(options: ControlPlaneOptions, clock: Clock, random: Random): ProviderRegistry {
+  const clouds = cloudProviders(options.secrets.clouds, { clock, random, log: options.log });
+  return new Map([...localProviders(options, clock, random), ...clouds.map((cloud) => [cloud.name, cloud] as const)]);
 }
 
 function localProviders(options: ControlPlaneOptions, clock: Clock, random: Random): ProviderRegistry {

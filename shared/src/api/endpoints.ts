@@ -7,6 +7,7 @@ import { AGENT_ROLES } from '../model/instance.ts';
 import { credentialSchema, instanceIdSchema, wallMsSchema, workspaceIdSchema } from '../protocol/primitives.ts';
 import type { Endpoint } from './endpoint.ts';
 import { failoverReportSchema } from './failover-report.ts';
+import { REGION_ENDPOINTS } from './region-endpoints.ts';
 import {
   agentViewSchema,
   enrolmentViewSchema,
@@ -384,6 +385,7 @@ export const ENDPOINTS = {
     body: nothing,
     response: z.object({ items: z.array(eventViewSchema) }),
   },
+  ...REGION_ENDPOINTS,
 } as const satisfies Record<string, Endpoint>;
 
 export type EndpointName = keyof typeof ENDPOINTS;

@@ -52,6 +52,11 @@ export class SimulatedInstance implements AsyncDisposable {
     this.#booted = this.#boot();
   }
 
+  /** Folder of its running machine. */
+  get folder(): string | undefined {
+    return this.#machine?.folder;
+  }
+
   view(): object {
     const { name, resources, port_forwards: portForwards = [] } = this.attributes;
     const isUp = this.status === 'running';

@@ -74,23 +74,23 @@ export function isHalted(instance: ComputeInstance): boolean {
   return statusOf(instance) === 'stopped';
 }
 
-const STATUS: Readonly<Record<string, MachineStatus>> = {
-  PENDING: 'pending',
-  PROVISIONING: 'pending',
-  STAGING: 'pending',
-  RUNNING: 'running',
+const STATUS: ReadonlyMap<string, MachineStatus> = new Map([
+  ['PENDING', 'pending'],
+  ['PROVISIONING', 'pending'],
+  ['STAGING', 'pending'],
+  ['RUNNING', 'running'],
   // Its host broke and it is being moved; nobody can use it meanwhile.
-  REPAIRING: 'unreachable',
-  PENDING_STOP: 'stopped',
-  STOPPING: 'stopped',
-  STOPPED: 'stopped',
-  TERMINATED: 'stopped',
-  DEPROVISIONING: 'stopped',
-  SUSPENDING: 'stopped',
-  SUSPENDED: 'stopped',
-};
+  ['REPAIRING', 'unreachable'],
+  ['PENDING_STOP', 'stopped'],
+  ['STOPPING', 'stopped'],
+  ['STOPPED', 'stopped'],
+  ['TERMINATED', 'stopped'],
+  ['DEPROVISIONING', 'stopped'],
+  ['SUSPENDING', 'stopped'],
+  ['SUSPENDED', 'stopped'],
+]);
 
 /** An unknown word is never a failure. */
 function statusOf({ status, hasStarted }: ComputeInstance): MachineStatus {
-  return STATUS[status] ?? (hasStarted ? 'running' : 'pending');
+  return STATUS.get(status) ?? (hasStarted ? 'running' : 'pending');
 }

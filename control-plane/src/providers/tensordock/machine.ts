@@ -28,23 +28,23 @@ export function labelOf({ name }: TensorDockInstance): string {
 }
 
 /** By TensorDock's word in lower case without separators. We never stop a machine: who lost its GPU lost it to another. */
-const STATUS: Readonly<Record<string, MachineStatus | 'gone'>> = {
-  queued: 'pending',
-  creating: 'pending',
-  starting: 'pending',
-  running: 'running',
-  stopping: 'stopped',
-  stopped: 'stopped',
-  stoppeddisassociated: 'interrupted',
-  outbid: 'interrupted',
-  terminated: 'gone',
-  deleted: 'gone',
-};
+const STATUS: ReadonlyMap<string, MachineStatus | 'gone'> = new Map([
+  ['queued', 'pending'],
+  ['creating', 'pending'],
+  ['starting', 'pending'],
+  ['running', 'running'],
+  ['stopping', 'stopped'],
+  ['stopped', 'stopped'],
+  ['stoppeddisassociated', 'interrupted'],
+  ['outbid', 'interrupted'],
+  ['terminated', 'gone'],
+  ['deleted', 'gone'],
+]);
 
 /** The machine as decisions need it; null for one that the list keeps for the record only. Pure. */
 export function toMachine(instance: TensorDockInstance): ProviderMachine | null {
   // An unknown word is a change under way, never a life or a death.
-  const status = STATUS[instance.status.toLowerCase().replaceAll(/[_\s-]/g, '')] ?? 'pending';
+  const status = STATUS.get(instance.status.toLowerCase().replaceAll(/[_\s-]/g, '')) ?? 'pending';
   if (status === 'gone') return null;
   const { ipAddress: host, portForwards } = instance;
   const ports = new Map(

@@ -58,15 +58,15 @@ export function parseOfferId(offerId: string): { readonly nodeId: string; readon
 }
 
 /** Chips that other markets tell apart by their slot, or call otherwise. */
-const CHIPS: Readonly<Record<string, string>> = {
-  'a100-pcie': 'A100 PCIE',
-  'a100-sxm4': 'A100 SXM4',
-  'h100-pcie': 'H100 PCIE',
-  'h100-sxm5': 'H100 SXM',
-  v100: 'Tesla V100',
-  teslav100: 'Tesla V100',
-  teslat4: 'Tesla T4',
-};
+const CHIPS: ReadonlyMap<string, string> = new Map([
+  ['a100-pcie', 'A100 PCIE'],
+  ['a100-sxm4', 'A100 SXM4'],
+  ['h100-pcie', 'H100 PCIE'],
+  ['h100-sxm5', 'H100 SXM'],
+  ['v100', 'Tesla V100'],
+  ['teslav100', 'Tesla V100'],
+  ['teslat4', 'Tesla T4'],
+]);
 
 /** `geforcertx4090-pcie-24gb` as other markets write it, `RTX 4090`, so that one policy fits all. Pure. */
 export function gpuNameOf(v0Name: string): string {
@@ -74,7 +74,7 @@ export function gpuNameOf(v0Name: string): string {
   const [model = ''] = chip.split('-');
   const { line, number, ti } = /^(?:geforce)?(?<line>rtx|gtx)(?<number>a?\d+)(?<ti>ti)?$/.exec(model)?.groups ?? {};
   if (line !== undefined) return `${line} ${number}`.toUpperCase() + (ti === undefined ? '' : ' Ti');
-  return CHIPS[chip] ?? CHIPS[model] ?? model.toUpperCase();
+  return CHIPS.get(chip) ?? CHIPS.get(model) ?? model.toUpperCase();
 }
 
 function even(value: number): number {

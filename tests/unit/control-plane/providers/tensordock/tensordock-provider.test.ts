@@ -1,3 +1,5 @@
+import { existsSync } from 'node:fs';
+import { join } from 'node:path';
 import { gpuNameOf } from '@dumont/control-plane/providers/tensordock/tensordock-offers.ts';
 import type { Offer } from '@dumont/shared/model/offer.ts';
 import { must } from '@dumont/shared/util/assert.ts';
@@ -59,12 +61,15 @@ test.each([
 });
 
 test('a machine runs the installer of the control plane at its first boot, and forgets the script', async () => {
-  await running(await rent('boots'));
+  const ref = await rent('boots');
+  await running(ref);
   const [report] = await eventually('the installer to report', () => {
     const { reports } = world.installer;
     return reports.length > 0 && reports;
   });
   expect(report).toContain('DUMONT_ENROL_TOKEN=one-time\n');
+  const folder = must(world.simulator.instance(ref)?.folder, 'a running machine has a folder');
+  await eventually('the script to be gone', () => !existsSync(join(folder, 'run', 'dumont-startup.sh')));
 });
 
 test('SSH and the ports asked for are reached through ports of the host', async () => {
