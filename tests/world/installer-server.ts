@@ -2,6 +2,13 @@ import { once } from 'node:events';
 import { createServer, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 
+/** Run on the machine; the installer's own Node, as it were. */
+const TELL = `
+  const own = Object.entries(process.env).filter(([name]) => name.startsWith("DUMONT_"));
+  const body = own.map(([name, value]) => name + "=" + value + "\\n").join("");
+  fetch(process.env.DUMONT_CONTROL_URL + "/hello", { method: "POST", body });
+`;
+
 /**
  * Stands where fresh machines look for a control plane: hands out an installer that tells, in place of installing
  * anything, with which environment it was run.
@@ -14,7 +21,7 @@ export class InstallerServer implements AsyncDisposable {
   private constructor() {
     this.#server = createServer((request, response) => {
       if (request.method === 'GET') {
-        response.end(`env | grep ^DUMONT_ | curl -fsS --data-binary @- "$DUMONT_CONTROL_URL/hello"; sleep 600 &\n`);
+        response.end(`'${process.execPath}' -e '${TELL}'; sleep 600 &\n`);
         return;
       }
       const parts: Buffer[] = [];

@@ -16,15 +16,15 @@ const TENSORDOCK_LEAST_DISK_GB = 100;
 /** Environment variables of the clouds; each cloud is used once its first variable is set. */
 export function cloudVariables() {
   return {
-    GCP_PROJECT_ID: text.describe('Project at Google Cloud to rent Spot standbys in; absent: none are.'),
-    GOOGLE_APPLICATION_CREDENTIALS: text.describe("File with a service account's key for GCP_PROJECT_ID."),
-    GCP_CREDENTIALS: text.describe('That key itself, as JSON, in place of a file.'),
-    GCP_MACHINE_TYPE: z
+    DUMONT_GCP_PROJECT: text.describe('Project at Google Cloud to rent Spot standbys in; absent: none are.'),
+    GOOGLE_APPLICATION_CREDENTIALS: text.describe("File with a service account's key for DUMONT_GCP_PROJECT."),
+    DUMONT_GCP_CREDENTIALS: text.describe('That key itself, as JSON, in place of a file.'),
+    DUMONT_GCP_MACHINE_TYPE: z
       .enum(GCP_MACHINE_TYPES as readonly [GcpMachineType, ...GcpMachineType[]])
       .default('e2-medium')
       .describe(`Type of the standbys: ${GCP_MACHINE_TYPES.join(', ')}.`),
-    GCP_DISK_GB: z.coerce.number().int().min(10).max(65_536).default(100).describe('Disk of a standby, GB.'),
-    GCP_ZONES: z
+    DUMONT_GCP_DISK_GB: z.coerce.number().int().min(10).max(65_536).default(100).describe('Disk of a standby, GB.'),
+    DUMONT_GCP_ZONES: z
       .string()
       .min(1)
       .optional()
@@ -32,21 +32,21 @@ export function cloudVariables() {
         error: 'must be zones of Compute Engine with a known price, separated by commas',
       })
       .describe('Zones to rent in, separated by commas; default: all that are known.'),
-    GCP_COMPUTE_URL: baseUrl.describe('Where Compute Engine is; for a simulator.'),
-    TENSORDOCK_API_KEY: text.describe('API token of TensorDock; absent: nothing is rented there.'),
-    TENSORDOCK_SSH_KEY: z
+    DUMONT_GCP_URL: baseUrl.describe('Where Compute Engine is; for a simulator.'),
+    DUMONT_TENSORDOCK_API_KEY: text.describe('API token of TensorDock; absent: nothing is rented there.'),
+    DUMONT_TENSORDOCK_SSH_KEY: z
       .string()
       .regex(/^(?:ssh|ecdsa)-\S+ \S+/, 'must be a public key as in id_ed25519.pub')
       .optional()
       .describe('SSH public key for machines of TensorDock, which starts none without.'),
-    TENSORDOCK_DISK_GB: z.coerce
+    DUMONT_TENSORDOCK_DISK_GB: z.coerce
       .number()
       .int()
       .min(TENSORDOCK_LEAST_DISK_GB)
       .max(65_536)
       .default(TENSORDOCK_LEAST_DISK_GB)
       .describe('Disk of a machine of TensorDock, GB.'),
-    TENSORDOCK_URL: baseUrl.describe("Base URL of TensorDock's API v2; for a simulator."),
+    DUMONT_TENSORDOCK_URL: baseUrl.describe("Base URL of TensorDock's API v2; for a simulator."),
   };
 }
 
@@ -65,8 +65,8 @@ export interface CloudSettings {
 export function readCloudSettings(env: CloudEnvironment, publicUrl: string | undefined): CloudSettings {
   const settings = { gcp: readGcp(env), tensordock: readTensorDock(env) };
   const isReal =
-    (settings.gcp !== undefined && env.GCP_COMPUTE_URL === undefined) ||
-    (settings.tensordock !== undefined && env.TENSORDOCK_URL === undefined);
+    (settings.gcp !== undefined && env.DUMONT_GCP_URL === undefined) ||
+    (settings.tensordock !== undefined && env.DUMONT_TENSORDOCK_URL === undefined);
   if (isReal && publicUrl === undefined) {
     throw new DumontError('USAGE', 'machines of a cloud cannot reach this control plane without DUMONT_PUBLIC_URL', {
       field: 'DUMONT_PUBLIC_URL',
@@ -77,26 +77,30 @@ export function readCloudSettings(env: CloudEnvironment, publicUrl: string | und
 }
 
 function readGcp(env: CloudEnvironment): CloudSettings['gcp'] {
-  const { GCP_PROJECT_ID: projectId, GCP_COMPUTE_URL: url, GCP_ZONES: zones } = env;
+  const { DUMONT_GCP_PROJECT: projectId, DUMONT_GCP_URL: url, DUMONT_GCP_ZONES: zones } = env;
   if (projectId === undefined) return undefined;
-  const json = env.GCP_CREDENTIALS;
+  const json = env.DUMONT_GCP_CREDENTIALS;
   const file = env.GOOGLE_APPLICATION_CREDENTIALS;
   const credentials = json !== undefined ? { json } : file !== undefined ? { file } : undefined;
   if (credentials === undefined) {
-    throw missing('GOOGLE_APPLICATION_CREDENTIALS', 'GCP_PROJECT_ID', 'or GCP_CREDENTIALS');
+    throw missing('GOOGLE_APPLICATION_CREDENTIALS', 'DUMONT_GCP_PROJECT', 'or DUMONT_GCP_CREDENTIALS');
   }
   return {
     api: { projectId, credentials, ...(url !== undefined && { url }) },
-    shape: { machineType: env.GCP_MACHINE_TYPE, diskGb: env.GCP_DISK_GB },
+    shape: { machineType: env.DUMONT_GCP_MACHINE_TYPE, diskGb: env.DUMONT_GCP_DISK_GB },
     ...(zones !== undefined && { zones: zonesIn(zones) }),
   };
 }
 
 function readTensorDock(env: CloudEnvironment): CloudSettings['tensordock'] {
-  const { TENSORDOCK_API_KEY: apiKey, TENSORDOCK_URL: url, TENSORDOCK_SSH_KEY: sshPublicKey } = env;
+  const {
+    DUMONT_TENSORDOCK_API_KEY: apiKey,
+    DUMONT_TENSORDOCK_URL: url,
+    DUMONT_TENSORDOCK_SSH_KEY: sshPublicKey,
+  } = env;
   if (apiKey === undefined) return undefined;
-  if (sshPublicKey === undefined) throw missing('TENSORDOCK_SSH_KEY', 'TENSORDOCK_API_KEY');
-  return { apiKey, sshPublicKey, diskGb: env.TENSORDOCK_DISK_GB, ...(url !== undefined && { url }) };
+  if (sshPublicKey === undefined) throw missing('DUMONT_TENSORDOCK_SSH_KEY', 'DUMONT_TENSORDOCK_API_KEY');
+  return { apiKey, sshPublicKey, diskGb: env.DUMONT_TENSORDOCK_DISK_GB, ...(url !== undefined && { url }) };
 }
 
 function missing(field: string, because: string, besides = ''): DumontError {

@@ -4,8 +4,11 @@ import { isIP } from 'node:net';
 import { Reader } from 'mmdb-lib';
 import { z } from 'zod';
 
-const PACKAGE = '@ip-location-db/geo-whois-asn-country-mmdb';
-const { resolve } = createRequire(import.meta.url);
+const require = createRequire(import.meta.url);
+const TABLES = {
+  4: () => require.resolve('@ip-location-db/geo-whois-asn-country-mmdb/geo-whois-asn-country-ipv4.mmdb'),
+  6: () => require.resolve('@ip-location-db/geo-whois-asn-country-mmdb/geo-whois-asn-country-ipv6.mmdb'),
+} as const;
 
 /** One of both shapes that such tables have. */
 const entrySchema = z.union([
@@ -21,7 +24,7 @@ const entrySchema = z.union([
 export async function countryOfIp(address: string): Promise<string | null> {
   const family = isIP(address);
   if (family === 0) return null;
-  const table = new Reader(await readFile(resolve(`${PACKAGE}/geo-whois-asn-country-ipv${family}.mmdb`)));
+  const table = new Reader(await readFile(TABLES[family === 4 ? 4 : 6]()));
   const entry = entrySchema.safeParse(table.get(address));
   return entry.success ? entry.data : null;
 }

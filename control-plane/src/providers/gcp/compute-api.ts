@@ -235,7 +235,7 @@ const credentialsSchema = z.looseObject({
 
 /** The client answers bad credentials with an uncaught exception, so they are looked at first. */
 async function readCredentials(from: ComputeApiOptions['credentials']) {
-  const field = 'file' in from ? 'GOOGLE_APPLICATION_CREDENTIALS' : 'GCP_CREDENTIALS';
+  const field = 'file' in from ? 'GOOGLE_APPLICATION_CREDENTIALS' : 'DUMONT_GCP_CREDENTIALS';
   const hint = 'Give the JSON key of a service account with the role Compute Instance Admin.';
   let text: string;
   try {

@@ -141,7 +141,7 @@ test('credentials that are none are refused before Google is asked, without quot
   const credentials = { json: '{"private_key": "secret"}' };
   const provider = world.another({ api: { projectId, url, credentials } });
   const error: unknown = await provider.list({ signal }).catch((error: unknown) => error);
-  expect(error).toMatchObject({ code: 'USAGE', field: 'GCP_CREDENTIALS' });
+  expect(error).toMatchObject({ code: 'USAGE', field: 'DUMONT_GCP_CREDENTIALS' });
   expect(String(error)).not.toContain('secret');
 });
 
