@@ -45,6 +45,8 @@ export class GcpSimulator implements AsyncDisposable {
   refusal: RestError | null = null;
   /** When true, orders are carried out and their answer is an outage. */
   losesAnswers = false;
+  /** When true, the account may not look at operations. */
+  hidesOperations = false;
   /** Every call, as `METHOD path`. */
   readonly calls: string[] = [];
   readonly firewalls = new Map<string, object>();
@@ -201,6 +203,7 @@ export class GcpSimulator implements AsyncDisposable {
   }
 
   #operation(name: string): object {
+    if (this.hidesOperations) throw new RestError(403, 'forbidden', 'Required compute.zoneOperations.get permission');
     const operation = this.#operations.find((one) => one.name === name);
     if (operation === undefined) throw notFound(name);
     return operation;

@@ -68,11 +68,10 @@ export class ComputeApi {
 
   /** Null when there is none. */
   async find({ zone, name }: InstancePath, signal: AbortSignal): Promise<ComputeInstance | null> {
-    const reply = await this.#orNull(`showing ${zone}/${name}`, signal, async ({ instances }) => {
+    return this.#orNull(`showing ${zone}/${name}`, signal, async ({ instances }) => {
       const [instance] = await instances.get({ ...this.#project, zone, instance: name }, CALL);
-      return instance;
+      return readInstance(instance);
     });
-    return reply === null ? null : readInstance(reply);
   }
 
   /** Ours in every zone, or in one. */

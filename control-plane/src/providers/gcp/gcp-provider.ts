@@ -9,7 +9,7 @@ import { ComputeApi, ComputeError, type ComputeApiOptions } from './compute-api.
 import { freeSlot, GCP_PROVIDER_NAME, GCP_ZONES, gcpOffer, parseOfferId, type GcpShape } from './gcp-offers.ts';
 import { instanceName, isHalted, parseRef, portTag, refOf, slotOf, toMachine, type InstancePath } from './machine.ts';
 import { firewallBody, instanceBody, requestIdOf } from './order-body.ts';
-import type { ComputeOperation } from './wire.ts';
+import type { ComputeInstance, ComputeOperation } from './wire.ts';
 
 export interface GcpProviderOptions {
   readonly api: ComputeApiOptions;
@@ -30,9 +30,6 @@ const EXHAUSTED_PAUSE_MS = 600_000;
 
 /** A zone has no room for a machine of this kind now, as operations and as calls tell. */
 const EXHAUSTED = /^ZONE_RESOURCE_POOL_EXHAUSTED/;
-
-/** Compute Engine lets nobody do what the account may not: no machine came of it. */
-const REFUSED = 'Google refused';
 
 /**
  * Spot machines without a GPU on Google Compute Engine, for standbys. Its offers are made here, from a table of zones and
@@ -68,13 +65,10 @@ export class GcpProvider implements Provider {
     const place = parseOfferId(request.offer.offerId);
     if (place === null || place.machineType !== this.#options.shape.machineType) return { kind: 'offer-gone' };
     const path = { zone: place.zone, name: instanceName(request.label) };
-    try {
-      const answer = await this.#orders.run(() => this.#order(request, { ...place, path }, signal));
-      return 'outcome' in answer ? answer.outcome : await this.#placed(path, answer.operation, signal);
-    } catch (error) {
-      if (error instanceof ComputeError) return { kind: 'refused', reason: `${REFUSED}: ${error.message}` };
-      throw error;
-    }
+    const answer = await this.#orders.run(() => this.#order(request, { ...place, path }, signal));
+    if ('outcome' in answer) return answer.outcome;
+    // From here on there may be a machine: what Google refuses now says nothing about it.
+    return this.#attempt(() => this.#placed(path, answer.operation, signal));
   }
 
   async show(ref: ProviderRef, { signal }: { readonly signal: AbortSignal }): Promise<ProviderMachine | null> {
@@ -116,29 +110,27 @@ export class GcpProvider implements Provider {
     signal: AbortSignal,
   ): Promise<{ readonly outcome: CreateOutcome } | { readonly operation: ComputeOperation }> {
     const { zone, slot, path } = place;
-    const held = await this.#api.list(signal, zone);
-    if (held.some(({ name }) => name === path.name)) return { outcome: await this.#adopt(path, request.label, signal) };
-    if (held.some((instance) => slotOf(instance) === slot)) return { outcome: { kind: 'offer-gone' } };
-    for (const port of request.ports ?? []) await this.#openPort(port, signal);
-    const body = instanceBody(request, { ...this.#options.shape, zone, slot });
-    const requestId = requestIdOf(request.label, request.offer.offerId);
     try {
+      const held = await this.#api.list(signal, zone);
+      const existing = held.find(({ name }) => name === path.name);
+      if (existing !== undefined) return { outcome: adopted(existing, request.label) };
+      if (held.some((instance) => slotOf(instance) === slot)) return { outcome: { kind: 'offer-gone' } };
+      for (const port of request.ports ?? []) await this.#openPort(port, signal);
+      const body = instanceBody(request, { ...this.#options.shape, zone, slot });
+      const requestId = requestIdOf(request.label, request.offer.offerId);
       return { operation: await this.#api.insert(zone, { requestId, body }, signal) };
     } catch (error) {
       if (!(error instanceof ComputeError)) throw error;
       if (error.status === 409) return { outcome: await this.#adopt(path, request.label, signal) };
-      // A zone that is gone, or closed to this project.
-      if (error.status === 404) return { outcome: { kind: 'offer-gone' } };
-      throw error;
+      return { outcome: { kind: 'refused', reason: `Google refused: ${error.message}` } };
     }
   }
 
   /** The name is taken: by another order for this label, one would think. */
   async #adopt(path: InstancePath, label: string, signal: AbortSignal): Promise<CreateOutcome> {
-    const instance = await this.#api.find(path, signal);
+    const instance = await this.#attempt(() => this.#api.find(path, signal));
     if (instance === null) throw new DumontError('PROVIDER', `${path.name} exists and then it does not`);
-    if (instance.description === label) return { kind: 'created', ref: refOf(path) };
-    return { kind: 'refused', reason: `a machine of another label has the name ${path.name}` };
+    return adopted(instance, label);
   }
 
   /**
@@ -224,4 +216,9 @@ export class GcpProvider implements Provider {
       });
     }
   }
+}
+
+function adopted(instance: ComputeInstance, label: string): CreateOutcome {
+  if (instance.description === label) return { kind: 'created', ref: refOf(instance) };
+  return { kind: 'refused', reason: `a machine of another label has the name ${instance.name}` };
 }

@@ -38,6 +38,20 @@ onEachDatabase((database) => {
     expect((await world.instance(standby)).state).toBe('ready');
   });
 
+  test('of offers that cost the same, the standby is the one nearest to its primary', async () => {
+    await using opened = await database.open();
+    await using world = new OperationsWorld(opened);
+    const regions = ['europe-west3-a', 'us-west4-a', 'asia-east1-a', 'Atlantis', 'europe-west4-a', 'us-east4-a'];
+    world.provider.offers = regions.map((region, index) => ({
+      ...must(world.provider.offers[index], 'the market has offers'),
+      region,
+    }));
+    world.start();
+    const { workspaceId } = await world.served('w', { ...WITH_STANDBY, strategy: 'coldstart' });
+    await standbyOf(world, workspaceId);
+    expect(world.provider.orders.map(({ offer }) => offer.region)).toEqual(['europe-west3-a', 'europe-west4-a']);
+  });
+
   test('a standby that is lost is replaced: nothing is fenced, nothing moves', async () => {
     await using opened = await database.open();
     await using world = new OperationsWorld(opened).start();

@@ -93,6 +93,13 @@ test('a refusal is told with the reason, and nothing is rented', async () => {
   expect(outcome).toMatchObject({ kind: 'refused', reason: expect.stringContaining('PREEMPTIBLE_CPUS') });
 });
 
+test('what Google refuses once it has taken the order on is no refusal of the order', async () => {
+  const order = { offer: await offerIn('us-west4-a'), label: 'half', agentEnvironment: world.agentEnvironment };
+  world.simulator.hidesOperations = true;
+  await expect(world.provider.create(order, { signal })).rejects.toMatchObject({ code: 'PROVIDER' });
+  expect(await world.provider.list({ signal })).toMatchObject([{ label: 'half' }]);
+});
+
 test('an order whose answer is lost throws, and the machine is found by its label', async () => {
   world.simulator.losesAnswers = true;
   const order = { offer: await offerIn('us-west4-a'), label: 'unheard', agentEnvironment: world.agentEnvironment };
