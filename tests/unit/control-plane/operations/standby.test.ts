@@ -5,7 +5,7 @@ import type { InstanceId, WorkspaceId } from '@dumont/shared/model/ids.ts';
 import { must } from '@dumont/shared/util/assert.ts';
 import { onEachDatabase } from '../../../world/databases.ts';
 import { eventually } from '../../../world/eventually.ts';
-import { someSnapshot } from '../../../world/rows.ts';
+import { someOffer, someSnapshot } from '../../../world/rows.ts';
 import { OperationsWorld } from './operations-world.ts';
 
 const WITH_STANDBY = {
@@ -42,10 +42,9 @@ onEachDatabase((database) => {
     await using opened = await database.open();
     await using world = new OperationsWorld(opened);
     const regions = ['europe-west3-a', 'us-west4-a', 'asia-east1-a', 'Atlantis', 'europe-west4-a', 'us-east4-a'];
-    world.provider.offers = regions.map((region, index) => ({
-      ...must(world.provider.offers[index], 'the market has offers'),
-      region,
-    }));
+    world.provider.offers = regions.map((region, index) =>
+      someOffer({ provider: 'memory', offerId: `offer-${index}`, machineId: `host-${index}`, region }),
+    );
     world.start();
     const { workspaceId } = await world.served('w', { ...WITH_STANDBY, strategy: 'coldstart' });
     await standbyOf(world, workspaceId);
