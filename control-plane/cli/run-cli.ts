@@ -10,6 +10,7 @@ import { eventsCommand } from './commands/events.ts';
 import { failoverCommand } from './commands/failover.ts';
 import { machinesCommand } from './commands/machines.ts';
 import { operationsCommand } from './commands/operations.ts';
+import { regionsCommand } from './commands/regions.ts';
 import { snapshotsCommand } from './commands/snapshots.ts';
 import { sshCommand } from './commands/ssh.ts';
 import { workspacesCommand } from './commands/workspaces.ts';
@@ -46,6 +47,7 @@ export async function runCli(argv: readonly string[], io: CliIo): Promise<number
     detectionCommand,
     operationsCommand,
     eventsCommand,
+    regionsCommand,
   ]) {
     program.addCommand(inheritSettings(group(host), program));
   }

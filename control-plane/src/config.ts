@@ -13,6 +13,7 @@ import {
   type StorageProviderName,
 } from '@dumont/shared/storage/storage-profile.ts';
 import { DumontError } from '@dumont/shared/util/errors.ts';
+import { cloudVariables, readCloudSettings, type CloudSettings } from './providers/cloud-settings.ts';
 import { GRANT_MODES, planGrants, type GrantPlan } from './storage/choose-issuer.ts';
 
 const optional = z.string().min(1).optional();
@@ -63,6 +64,7 @@ export const controlEnvironmentSchema = z.object({
       'Password that encrypts snapshots on the machines before they are stored; handed to every rented machine.',
     ),
   ...storageVariables(),
+  ...cloudVariables(),
   DUMONT_LOCAL_PROVIDER: envFlag(true).describe('Offer processes on this computer as machines (provider "local").'),
   DUMONT_LOCAL_DIR: optional.describe('Folder of the local machines; default: DUMONT_DATA_DIR/machines.'),
   DUMONT_LOCAL_BOOT_SCALE: z.coerce
@@ -159,6 +161,7 @@ export interface ControlSecrets {
   readonly grants: GrantPlan;
   /** Goes to the agents, which encrypt with it; nothing here uses it. */
   readonly snapshotPassword: string | undefined;
+  readonly clouds: CloudSettings;
 }
 
 /** @throws {DumontError} USAGE naming every variable at fault */
@@ -203,6 +206,7 @@ export function readControlConfig(environment: Readonly<Record<string, string | 
       storage,
       grants: planGrants(env.STORAGE_GRANTS, storage, environment),
       snapshotPassword: env.SNAPSHOT_PASSWORD,
+      clouds: readCloudSettings(env, env.DUMONT_PUBLIC_URL),
     },
   };
 }

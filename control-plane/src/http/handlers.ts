@@ -9,6 +9,7 @@ import { healthHandlers } from './routes/health.ts';
 import { instanceHandlers } from './routes/instances.ts';
 import { ledgerHandlers } from './routes/ledger.ts';
 import { operationHandlers } from './routes/operations.ts';
+import { regionHandlers } from './routes/regions.ts';
 import { snapshotHandlers } from './routes/snapshots.ts';
 import { workspaceHandlers } from './routes/workspaces.ts';
 import type { ApiServices } from './services.ts';
@@ -28,5 +29,6 @@ export function createHandlers(services: ApiServices): Handlers {
     ...operationHandlers(services),
     ...ledgerHandlers(services),
     ...eventHandlers(services),
+    ...regionHandlers(),
   };
 }

@@ -4,6 +4,8 @@ import type { StandbyEvent, StandbyState } from '@dumont/shared/model/standby.ts
 import { STANDBY_TABLE } from '@dumont/shared/model/standby.ts';
 import { appendEvent } from '../store/events.ts';
 import { findInstance, listHeldByOperation } from '../store/instances.ts';
+import { rankNear } from '../regions/near.ts';
+import { placeOfMachine } from '../regions/place-of-machine.ts';
 import { nameStandby } from '../store/standbys.ts';
 import { searchAll, workspaceOf } from './move-steps.ts';
 import type { OperationKind, StepContext, StepResult } from './operation-kind.ts';
@@ -53,11 +55,13 @@ async function searchStep(parts: OperationParts, { workspaceId, data, signal }: 
   const elsewhere = offers.filter(
     ({ machineId }) => machineId !== primary?.offer.machineId && !data.excludedMachineIds.includes(machineId),
   );
-  const shortlist = rankStandbyOffers(elsewhere, policy).slice(0, SHORTLIST_LENGTH);
+  const place = primary === undefined ? undefined : await placeOfMachine(parts, primary, signal);
+  const shortlist = rankNear(rankStandbyOffers(elsewhere, policy), place).slice(0, SHORTLIST_LENGTH);
   const detail = {
     offersSeen: offers.length,
     offersFitting: shortlist.length,
     ...(failures.length > 0 && { failures }),
+    ...(place !== undefined && { nearTo: place.coordinates }),
   };
   if (shortlist.length > 0) return { event: 'offersFound', data: { ...data, offers: [...shortlist] }, detail };
   return { event: 'gaveUp', data, detail, error: 'no offer fits: raise the price cap of the standby' };

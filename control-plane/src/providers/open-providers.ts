@@ -2,6 +2,7 @@ import type { Logger } from '@dumont/shared/node/logger.ts';
 import type { Clock } from '@dumont/shared/util/clock.ts';
 import type { Random } from '@dumont/shared/util/random.ts';
 import type { ControlConfig, ControlSecrets } from '../config.ts';
+import { cloudProviders } from './cloud-providers.ts';
 import { LocalProvider } from './local/local-provider.ts';
 import type { Provider, ProviderRegistry } from './provider.ts';
 import { openVast } from './vast/open-vast.ts';
@@ -18,7 +19,8 @@ export interface OpenProvidersOptions {
 
 /** Everybody who is configured to rent machines out. */
 export async function openProviders(options: OpenProvidersOptions): Promise<ProviderRegistry> {
-  const found = [localProvider(options), await vastProvider(options)].filter((provider) => provider !== undefined);
+  const ours = [localProvider(options), await vastProvider(options)].filter((provider) => provider !== undefined);
+  const found = [...ours, ...cloudProviders(options.secrets.clouds, options)];
   return new Map(found.map((provider) => [provider.name, provider]));
 }
 

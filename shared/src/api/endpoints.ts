@@ -10,6 +10,7 @@ import { DETECTION_ENDPOINTS } from './detection.ts';
 import type { Endpoint } from './endpoint.ts';
 import { failoverReportSchema } from './failover-report.ts';
 import { nothing, page, pageOf } from './paging.ts';
+import { REGION_ENDPOINTS } from './region-endpoints.ts';
 import {
   agentViewSchema,
   enrolmentViewSchema,
@@ -382,6 +383,7 @@ export const ENDPOINTS = {
     body: nothing,
     response: z.object({ items: z.array(eventViewSchema) }),
   },
+  ...REGION_ENDPOINTS,
 } as const satisfies Record<string, Endpoint>;
 
 export type EndpointName = keyof typeof ENDPOINTS;

@@ -23,6 +23,7 @@ test('without any variable it listens on this computer only and keeps everything
     storage: { kind: 'file', path: join('/data', 'objects'), prefix: '' },
     grants: { way: 'file' },
     snapshotPassword: undefined,
+    clouds: { gcp: undefined, tensordock: undefined },
   });
 });
 

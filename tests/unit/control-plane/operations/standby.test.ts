@@ -2,6 +2,7 @@ import { expect, test } from 'vitest';
 import type { InstanceId, WorkspaceId } from '@dumont/shared/model/ids.ts';
 import { onEachDatabase } from '../../../world/databases.ts';
 import { eventually } from '../../../world/eventually.ts';
+import { someOffer } from '../../../world/rows.ts';
 import { OperationsWorld } from './operations-world.ts';
 
 const WITH_STANDBY = {
@@ -32,6 +33,19 @@ onEachDatabase((database) => {
     expect(world.agents.assignments.get(standby)?.standing).toBe('standby');
     await world.sweeper.sweep();
     expect((await world.instance(standby)).state).toBe('ready');
+  });
+
+  test('of offers that cost the same, the standby is the one nearest to its primary', async () => {
+    await using opened = await database.open();
+    await using world = new OperationsWorld(opened);
+    const regions = ['europe-west3-a', 'us-west4-a', 'asia-east1-a', 'Atlantis', 'europe-west4-a', 'us-east4-a'];
+    world.provider.offers = regions.map((region, index) =>
+      someOffer({ provider: 'memory', offerId: `offer-${index}`, machineId: `host-${index}`, region }),
+    );
+    world.start();
+    const { workspaceId } = await world.served('w', { ...WITH_STANDBY, strategy: 'coldstart' });
+    await standbyOf(world, workspaceId);
+    expect(world.provider.orders.map(({ offer }) => offer.region)).toEqual(['europe-west3-a', 'europe-west4-a']);
   });
 
   test('a standby that is lost is replaced: nothing is fenced, nothing moves', async () => {
