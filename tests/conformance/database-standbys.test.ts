@@ -14,7 +14,13 @@ import {
   standbysOf,
 } from '@dumont/control-plane/store/standbys.ts';
 import { findReturn, findTakeover, findUnusedStandby } from '@dumont/control-plane/store/takeovers.ts';
-import { fencePrimary, findWorkspace, promotePrimary } from '@dumont/control-plane/store/workspaces.ts';
+import {
+  fencePrimary,
+  findWorkspace,
+  listUnserved,
+  promotePrimary,
+  setEndpoint,
+} from '@dumont/control-plane/store/workspaces.ts';
 import { type InstanceId, newId } from '@dumont/shared/model/ids.ts';
 import { onEachDatabase } from '../world/databases.ts';
 import { someInstance, someSnapshot, someWorkspace } from '../world/rows.ts';
@@ -125,6 +131,27 @@ onEachDatabase((database) => {
     await db.query('update operations set finished_at = 5000 where id = $1', [id]);
     expect(await left(4_999)).toEqual([]);
     expect(await left(5_000)).toEqual([workspaceId]);
+  });
+
+  test('who is served by nobody is found at once, after a failover that gave up only later, never one that was stopped', async () => {
+    await using opened = await database.open();
+    const { db } = opened;
+    const { workspaceId, primary } = await followedWorkspace(db);
+    const found = async (notFailedSinceMs: number) => (await listUnserved(db, notFailedSinceMs)).map(({ id }) => id);
+    await setEndpoint(db, workspaceId, primary);
+    expect(await found(0)).toEqual([]);
+    await fencePrimary(db, workspaceId, primary);
+    expect(await found(0)).toEqual([workspaceId]);
+    const id = newId('operation');
+    await insertOperation(db, { id, kind: 'failover', workspaceId, state: 'searching', data: {}, atMs: 1 });
+    expect(await found(0)).toEqual([]);
+    await db.query("update operations set finished_at = 5000, state = 'failed' where id = $1", [id]);
+    expect(await found(4_999)).toEqual([]);
+    expect(await found(5_000)).toEqual([workspaceId]);
+    await db.query("update operations set state = 'completed' where id = $1", [id]);
+    expect(await found(0)).toEqual([workspaceId]);
+    await setEndpoint(db, workspaceId, null);
+    expect(await found(5_000)).toEqual([]);
   });
 
   test('the history tells of takeovers, of the way back and of standbys that were not used', async () => {

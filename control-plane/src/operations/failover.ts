@@ -23,7 +23,7 @@ import type { OperationParts } from './operation-parts.ts';
 const standbyLagSchema = z.object({ bytes: z.number(), ms: z.number(), atMs: z.number() });
 
 export const failoverDataSchema = moveDataSchema.extend({
-  trigger: z.enum(['detector', 'operator', 'preempted', 'standby']),
+  trigger: z.enum(['detector', 'operator', 'preempted', 'standby', 'unserved']),
   reason: z.string(),
   evidence: z
     .array(z.object({ kind: z.string(), hard: z.boolean(), atMs: z.int(), detail: z.string().optional() }))

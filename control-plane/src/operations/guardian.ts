@@ -4,10 +4,10 @@ import type { EventType } from '../store/event-types.ts';
 import { appendEvent } from '../store/events.ts';
 import type { InstanceRow } from '../store/instances.ts';
 import { applyInstanceEvent, findInstance, listUnattendedLosses } from '../store/instances.ts';
-import { findOperation } from '../store/operations.ts';
+import { findOperation, listOperations } from '../store/operations.ts';
 import { listLeftOnStandby } from '../store/standbys.ts';
 import type { WorkspaceRow } from '../store/workspaces.ts';
-import { findWorkspace, moverOf } from '../store/workspaces.ts';
+import { findWorkspace, listUnserved, moverOf } from '../store/workspaces.ts';
 import { failoverDataSchema } from './failover.ts';
 import { fence } from './fence.ts';
 import { startFailover } from './start.ts';
@@ -92,6 +92,7 @@ export class Guardian implements AsyncDisposable {
       }
       for (const instance of await listUnattendedLosses(db)) await this.#attend(instance);
       const notFailedSinceMs = this.#parts.clock.nowMs() - this.#parts.limits.wayBackPauseMs;
+      for (const workspace of await listUnserved(db, notFailedSinceMs)) await this.#serveAgain(workspace);
       for (const workspace of await listLeftOnStandby(db, notFailedSinceMs)) await this.#bringBack(workspace);
     } catch (error) {
       log.warn({ event: 'guardian.reconcile', err: error }, 'could not look after losses, will try again');
@@ -109,6 +110,31 @@ export class Guardian implements AsyncDisposable {
         silenceBeganAtMs: lostAtMs,
         confirmedAtMs: lostAtMs,
         detectMs: 0,
+      },
+    });
+    this.#runner.nudge();
+  }
+
+  /** The last machine was fenced, none was promoted after it, and nobody looks for one any more. */
+  async #serveAgain({ id: workspaceId, endpointInstanceId: fromInstanceId }: WorkspaceRow): Promise<void> {
+    const { db, clock } = this.#parts;
+    const from = fromInstanceId === null ? undefined : await findInstance(db, fromInstanceId);
+    const [last] = await listOperations(db, { kind: 'failover', workspaceId, limit: 1 });
+    const before = last === undefined ? undefined : failoverDataSchema.parse(last.data);
+    // It may have handed over everything before none was found to go on.
+    const handedOver = before?.handedOverId === fromInstanceId ? before : undefined;
+    const lostAtMs = handedOver?.savedAtMs ?? from?.lostAtMs ?? clock.nowMs();
+    await startFailover(this.#parts, {
+      workspaceId,
+      data: {
+        trigger: 'unserved',
+        reason: 'left without a machine',
+        fromInstanceId,
+        silenceBeganAtMs: lostAtMs,
+        confirmedAtMs: lostAtMs,
+        detectMs: 0,
+        handedOverId: handedOver?.handedOverId ?? null,
+        savedAtMs: handedOver?.savedAtMs ?? null,
       },
     });
     this.#runner.nudge();

@@ -84,7 +84,9 @@ async function saveStep(parts: OperationParts, context: Context): Result {
 async function detachStep(parts: OperationParts, { data, workspaceId, operationId }: Context): Result {
   await fence(parts, { workspaceId, instanceId: data.instanceId, operationId });
   const workspace = await workspaceOf(parts, workspaceId);
-  if (workspace.endpointInstanceId === data.instanceId) await setEndpoint(parts.db, workspaceId, null);
+  // Nobody serves it on purpose: a workspace that still points at a machine is given another.
+  const isStopped = workspace.primaryInstanceId === null;
+  if (isStopped || workspace.endpointInstanceId === data.instanceId) await setEndpoint(parts.db, workspaceId, null);
   return { event: 'detached', data };
 }
 

@@ -61,6 +61,21 @@ export async function listWithPrimary(db: Queryable): Promise<readonly Workspace
 }
 
 /**
+ * Workspaces that users are pointed at and nobody serves: without a primary, nobody moving them, and no failover of theirs
+ * given up since. One that was stopped on purpose, or never came up, points at nothing.
+ */
+export async function listUnserved(db: Queryable, notFailedSinceMs: number): Promise<readonly WorkspaceRow[]> {
+  const rows = await db.query(
+    `select w.* from workspaces w
+     where w.deleted_at is null and w.primary_instance_id is null and w.endpoint_instance_id is not null
+       and not exists (select 1 from operations o where o.workspace_id = w.id and o.kind <> 'standby'
+         and (o.finished_at is null or (o.kind = 'failover' and o.state = 'failed' and o.finished_at > $1)))`,
+    [notFailedSinceMs],
+  );
+  return rows.map(toWorkspace);
+}
+
+/**
  * Fences whoever is primary: epoch + 1, nobody primary. Compare-and-swap on the expected primary.
  * @returns the workspace after the fence; undefined when somebody else was primary, or nobody
  */

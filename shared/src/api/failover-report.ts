@@ -26,7 +26,7 @@ export const failoverReportSchema = z.object({
   /** Null while it runs. */
   success: z.boolean().nullable(),
   /** `standby`: users were left on the standby by an earlier failover, nothing was lost now. */
-  trigger: z.enum(['detector', 'operator', 'preempted', 'standby']),
+  trigger: z.enum(['detector', 'operator', 'preempted', 'standby', 'unserved']),
   reason: z.string(),
   evidence: z.array(
     z.object({ kind: z.string(), hard: z.boolean(), atMs: wallMsSchema, detail: z.string().optional() }),

@@ -1,10 +1,16 @@
 import { buildFailoverReport } from '@dumont/control-plane/operations/failover-report.ts';
+import { failoverDataSchema } from '@dumont/control-plane/operations/failover.ts';
 import { startRelease } from '@dumont/control-plane/operations/start.ts';
 import { listEvents } from '@dumont/control-plane/store/events.ts';
+import { insertOperation } from '@dumont/control-plane/store/operations.ts';
+import type { InstanceId, WorkspaceId } from '@dumont/shared/model/ids.ts';
+import { newId } from '@dumont/shared/model/ids.ts';
+import { must } from '@dumont/shared/util/assert.ts';
 import { DumontError } from '@dumont/shared/util/errors.ts';
 import { expect, test } from 'vitest';
 import { onEachDatabase } from '../../../world/databases.ts';
 import { eventually } from '../../../world/eventually.ts';
+import { someSnapshot } from '../../../world/rows.ts';
 import { OperationsWorld } from './operations-world.ts';
 
 onEachDatabase((database) => {
@@ -182,4 +188,73 @@ onEachDatabase((database) => {
     expect(world.provider.machines.size).toBe(1);
     expect(await world.failovers(workspaceId)).toHaveLength(1);
   });
+
+  test('a workspace whose failover found no machine after the fence is looked after again, not before a while', async () => {
+    await using opened = await database.open();
+    await using world = new OperationsWorld(opened, { giveUpAfterMs: 2_000 }).start();
+    const { workspaceId, primary } = await world.served();
+    const { offers } = world.provider;
+    world.provider.offers = [];
+    world.kill(primary);
+    for (const kind of ['confirm', 'commit'] as const) world.say(kind, primary);
+    const { finishedAtMs } = await world.failover(workspaceId, ['failed']);
+    expect(await world.workspace(workspaceId)).toMatchObject({ epoch: 2, primaryInstanceId: null });
+    world.provider.offers = offers;
+    const next = await world.failover(workspaceId, ['completed'], 2);
+    expect(next.createdAtMs - must(finishedAtMs, 'it is over')).toBeGreaterThanOrEqual(60_000);
+    expect(await world.failovers(workspaceId)).toHaveLength(2);
+    const after = await world.workspace(workspaceId);
+    expect(after.endpointInstanceId).toBe(after.primaryInstanceId);
+    const report = await buildFailoverReport(world.truth, next.id, world.clock.nowMs());
+    expect(report).toMatchObject({ trigger: 'unserved', success: true, from: { instanceId: primary } });
+    expect(report.totalMs).toBeGreaterThan(60_000);
+  });
+
+  test('what was handed over in good order is not lost when the machine comes only with the next failover', async () => {
+    await using opened = await database.open();
+    await using world = new OperationsWorld(opened).start();
+    const { workspaceId, primary } = await world.served();
+    await world.publish(primary, someSnapshot());
+    const { id } = await insertFailed(world, workspaceId, primary);
+    world.agents.disconnect(primary);
+    await world.db.query('update workspaces set primary_instance_id = null, epoch = 2 where id = $1', [workspaceId]);
+    await world.clock.sleep(60_000);
+    const next = await world.failover(workspaceId, ['completed'], 2);
+    expect(next.id).not.toBe(id);
+    expect(await buildFailoverReport(world.truth, next.id, world.clock.nowMs())).toMatchObject({
+      trigger: 'unserved',
+      rpoMs: 0,
+    });
+  });
+
+  test('a workspace that was stopped on purpose stays so', async () => {
+    await using opened = await database.open();
+    await using world = new OperationsWorld(opened).start();
+    const { workspaceId, primary } = await world.served();
+    // Users were not pointed at it yet when an earlier failover ended.
+    await world.db.query("update workspaces set endpoint_instance_id = 'in_before' where id = $1", [workspaceId]);
+    await world.finished(await startRelease(world.parts, primary, { snapshotFirst: false }));
+    expect(await world.workspace(workspaceId)).toMatchObject({ primaryInstanceId: null, endpointInstanceId: null });
+    await world.clock.sleep(10_000);
+    expect(await world.failovers(workspaceId)).toEqual([]);
+  });
 });
+
+/** A failover that gave up after its old primary had handed over. */
+async function insertFailed(world: OperationsWorld, workspaceId: WorkspaceId, primary: InstanceId) {
+  const atMs = Math.round(world.clock.nowMs());
+  const id = newId('operation');
+  const data = failoverDataSchema.parse({
+    trigger: 'operator',
+    reason: 'move',
+    fromInstanceId: primary,
+    silenceBeganAtMs: atMs,
+    confirmedAtMs: atMs,
+    detectMs: 0,
+    handedOverId: primary,
+    savedAtMs: atMs,
+  });
+  await insertOperation(world.truth, { id, kind: 'failover', workspaceId, state: 'failed', data, atMs });
+  await world.truth.query('update operations set finished_at = $2 where id = $1', [id, atMs]);
+  return { id };
+}
