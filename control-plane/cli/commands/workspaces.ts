@@ -1,5 +1,6 @@
 import { Argument, Command } from 'commander';
 import type { WorkspaceView } from '@dumont/shared/api/views.ts';
+import { wantsStandby } from '@dumont/shared/model/policy.ts';
 import { formatBytes, formatDuration } from '@dumont/shared/util/units.ts';
 import type { Cli, CommandHost } from '../cli.ts';
 import { collect } from '../ids.ts';
@@ -79,7 +80,7 @@ async function showWorkspace(cli: Cli, idOrName: string): Promise<void> {
       ['snapshots', [`every ${formatDuration(policy.snapshotIntervalMs)} while there are changes`]],
       ['failover', [`strategy ${policy.strategy}`, ...race, `detection ${policy.detectMode}`]],
       ['offers', offerParts(policy.offers)],
-      ['workload', policy.workload === undefined ? ['none'] : [policy.workload.command]],
+      ['workload', workloadFacts(policy.workload)],
       ['created', [formatAge(workspace.createdAtMs, nowMs)]],
     ]),
   );
@@ -95,11 +96,17 @@ function servedFacts({ servedBy }: WorkspaceView): readonly string[] {
 }
 
 function standbyFacts({ standby, policy }: WorkspaceView): readonly string[] {
-  if (standby === null) return policy.standby.enabled ? ['none yet'] : [];
+  if (standby === null) return wantsStandby(policy) ? ['none yet'] : [];
   const { instanceId, state, behindMs, behindBytes } = standby;
   const behind = behindMs === 0 ? 'has everything' : `${formatDuration(behindMs ?? 0)} behind`;
   const lacks = behindBytes === null || behindBytes === 0 ? [] : [`lacks ${formatBytes(behindBytes)}`];
   return [instanceId, state, ...(behindMs === null ? ['not in sync yet'] : [behind, ...lacks])];
+}
+
+function workloadFacts(workload: WorkspaceView['policy']['workload']): readonly string[] {
+  if (workload === undefined) return ['none'];
+  const { command, kind } = workload;
+  return kind === undefined ? [command] : [command, kind];
 }
 
 function sshFacts(workspace: WorkspaceView): readonly string[] {

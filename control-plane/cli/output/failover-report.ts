@@ -50,6 +50,7 @@ const TRIGGERS: Readonly<Record<FailoverReport['trigger'], readonly string[]>> =
   operator: [],
   preempted: ['said by the machine'],
   standby: ['users were left on the standby'],
+  unserved: ['the failover before it gave up'],
 };
 
 function factsOf(cli: View, report: FailoverReport): readonly Fact[] {

@@ -1,4 +1,5 @@
 import type { InstanceId, WorkspaceId } from '@dumont/shared/model/ids.ts';
+import { wantsStandby } from '@dumont/shared/model/policy.ts';
 import { type BackoffPolicy, backoffMs } from '@dumont/shared/util/backoff.ts';
 import { releaseInstance } from '../provisioning/ledger-renter.ts';
 import { appendEvent } from '../store/events.ts';
@@ -116,7 +117,7 @@ export class StandbyKeeper implements AsyncDisposable {
   async #seek(workspace: WorkspaceRow, kept: Kept): Promise<void> {
     const { clock, random } = this.#parts;
     const { policy, primaryInstanceId } = workspace;
-    if (!policy.standby.enabled || primaryInstanceId === null) return;
+    if (!wantsStandby(policy) || primaryInstanceId === null) return;
     // A standby that serves gets none of its own: users are on their way to another machine, which gets one then.
     if ((await findInstance(this.#parts.db, primaryInstanceId))?.role === 'standby') return;
     if (clock.monotonicMs() < kept.searchAfterMs) return;
@@ -131,7 +132,7 @@ export class StandbyKeeper implements AsyncDisposable {
     if (this.#isLost(instance.id, kept)) return LOST;
     // While the workspace is being moved its next primary may go on with this standby.
     if ((await moverOf(db, workspace.id)) !== undefined) return null;
-    if (!workspace.policy.standby.enabled) return 'the policy asks for none';
+    if (!wantsStandby(workspace.policy)) return 'the policy asks for none';
     return workspace.primaryInstanceId === null ? 'the workspace has no machine any more' : null;
   }
 

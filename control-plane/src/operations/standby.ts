@@ -1,5 +1,6 @@
 import { z } from 'zod';
 import { offerSchema, rankStandbyOffers } from '@dumont/shared/model/offer.ts';
+import { wantsStandby } from '@dumont/shared/model/policy.ts';
 import type { StandbyEvent, StandbyState } from '@dumont/shared/model/standby.ts';
 import { STANDBY_TABLE } from '@dumont/shared/model/standby.ts';
 import { appendEvent } from '../store/events.ts';
@@ -47,7 +48,7 @@ export function standbyKind(
 
 async function searchStep(parts: OperationParts, { workspaceId, data, signal }: Context): Result {
   const { policy, primaryInstanceId } = await workspaceOf(parts, workspaceId);
-  if (!policy.standby.enabled) return { event: 'gaveUp', data, error: 'the policy asks for no standby any more' };
+  if (!wantsStandby(policy)) return { event: 'gaveUp', data, error: 'the policy asks for no standby any more' };
   if (data.attempts >= MAX_ATTEMPTS) return { event: 'gaveUp', data, error: 'no machine came up' };
   const { offers, failures } = await searchAll(parts, signal);
   // A copy on the primary's own host would be lost with it.

@@ -1,5 +1,6 @@
 import type { InstanceId, SnapshotId, WorkspaceId } from '@dumont/shared/model/ids.ts';
 import type { AgentRole } from '@dumont/shared/model/instance.ts';
+import { KINDS_WITH_STANDBY } from '@dumont/shared/model/policy.ts';
 import type { Queryable } from './database.ts';
 import { toInstance, type InstanceRow } from './instances.ts';
 import { toWorkspace, type WorkspaceRow } from './workspaces.ts';
@@ -99,9 +100,13 @@ export async function standbysOf(
 
 /** Workspaces that have a standby or want one. */
 export async function listStandbyWorkspaces(db: Queryable): Promise<readonly WorkspaceRow[]> {
+  // As `wantsStandby` has it: most workspaces want none, and need not be read every second.
   const rows = await db.query(
     `select * from workspaces where deleted_at is null
-       and (standby_instance_id is not null or policy -> 'standby' ->> 'enabled' = 'true') order by id`,
+       and (standby_instance_id is not null or policy -> 'standby' ->> 'enabled' = 'true'
+         or (policy -> 'standby' ->> 'enabled' = 'auto'
+           and policy -> 'workload' ->> 'kind' in (select jsonb_array_elements_text($1::jsonb)))) order by id`,
+    [JSON.stringify(KINDS_WITH_STANDBY)],
   );
   return rows.map(toWorkspace);
 }

@@ -1,7 +1,7 @@
 import { z } from 'zod';
 import { agentVersionSchema } from '../model/agent-release.ts';
 import { FAILOVER_STATES } from '../model/failover.ts';
-import { workspacePolicySchema } from '../model/policy.ts';
+import { newPolicySchema } from '../model/policy.ts';
 import { snapshotRecordSchema } from '../protocol/snapshot-record.ts';
 import { AGENT_ROLES } from '../model/instance.ts';
 import { credentialSchema, instanceIdSchema, wallMsSchema, workspaceIdSchema } from '../protocol/primitives.ts';
@@ -38,7 +38,7 @@ export const workspaceNameSchema = z
 
 export const provisionBodySchema = z.strictObject({
   name: workspaceNameSchema.describe('Name of the new workspace, unique.'),
-  policy: workspacePolicySchema.prefault({}),
+  policy: newPolicySchema.prefault({}),
   /** A snapshot already in the object store, made with `dumont-agent snapshot --workspace`; becomes the first head. */
   initial: z.strictObject({ workspaceId: workspaceIdSchema, snapshot: snapshotRecordSchema }).optional(),
 });
@@ -79,7 +79,7 @@ export type EnrolAnswer = z.infer<typeof enrolAnswerSchema>;
 
 export const addMachineBodySchema = z.strictObject({
   workspace: workspaceNameSchema.describe('Name of the new workspace, unique.'),
-  policy: workspacePolicySchema.prefault({}),
+  policy: newPolicySchema.prefault({}),
 });
 export type AddMachineBody = z.infer<typeof addMachineBodySchema>;
 

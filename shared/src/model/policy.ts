@@ -24,9 +24,16 @@ const DEFAULT_HOOK_TIMEOUT_MS = 30_000;
 
 const shellCommandSchema = z.string().min(1).max(8_192);
 
+const workloadKindSchema = z.enum(['fine-tuning', 'training', 'inference', 'notebook', 'other']);
+type WorkloadKind = z.infer<typeof workloadKindSchema>;
+
+/** What a loss costs most: hours of compute that no snapshot has yet. */
+export const KINDS_WITH_STANDBY: readonly WorkloadKind[] = ['fine-tuning', 'training'];
+
 /** The user's command and how to keep it running. Commands run by `/bin/sh -c` in the workspace folder. */
 export const workloadSchema = z.strictObject({
   command: shellCommandSchema.describe('Shell command, run in the workspace folder.'),
+  kind: workloadKindSchema.optional().describe('What it does; decides whether the workspace gets a standby by itself.'),
   postRestore: shellCommandSchema.optional().describe('Shell command run after a restore, before the workload.'),
   preSnapshot: shellCommandSchema
     .optional()
@@ -75,7 +82,14 @@ export type WorkspacePorts = z.infer<typeof workspacePortsSchema>;
 
 /** A second, cheap machine that keeps a copy of the workspace a fraction of a second behind the primary. */
 export const standbyPolicySchema = z.strictObject({
-  enabled: z.boolean().default(false).describe('Keep a standby machine.'),
+  enabled: z
+    .union([z.boolean(), z.literal('auto')])
+    .default('auto')
+    .describe(`Keep a standby machine; auto: where workload.kind is ${KINDS_WITH_STANDBY.join(' or ')}.`),
+  acceptLoss: z
+    .boolean()
+    .default(false)
+    .describe('Fine-tune without a standby: a loss takes what was written since the last snapshot.'),
   maxPriceMicroUsdPerHour: z.int().positive().default(100_000).describe('Its price cap, micro-dollars per hour.'),
   trustAfterMs: z
     .int()
@@ -112,7 +126,7 @@ export const branchesPolicySchema = z.strictObject({
 export const workspacePolicySchema = z.strictObject({
   strategy: strategySchema.default('race'),
   raceWidth: z.int().min(1).max(5).default(3).describe('Machines rented at once by the race strategy.'),
-  detectMode: detectModeSchema.default('fast'),
+  detectMode: detectModeSchema.default('adaptive'),
   snapshotIntervalMs: z
     .int()
     .min(250)
@@ -129,9 +143,31 @@ export type WorkspacePolicy = z.infer<typeof workspacePolicySchema>;
 /** As a caller writes it: every defaulted field may be left out. */
 export type WorkspacePolicyInput = z.input<typeof workspacePolicySchema>;
 
+/** The policy of a new workspace: what must not be asked for is refused here, and stored policies are read whatever they say. */
+export const newPolicySchema = workspacePolicySchema.superRefine(({ workload, standby }, context) => {
+  if (workload?.kind !== 'fine-tuning' || standby.enabled !== false || standby.acceptLoss) return;
+  context.addIssue({
+    code: 'custom',
+    path: ['standby', 'enabled'],
+    message:
+      'must not be false for fine-tuning: a loss would take the work since the last snapshot. Leave it out, or set standby.acceptLoss to true',
+  });
+});
+
+/** Whether the workspace is to have a standby. Pure. */
+export function wantsStandby({ workload, standby }: Pick<WorkspacePolicy, 'workload' | 'standby'>): boolean {
+  if (standby.enabled !== 'auto') return standby.enabled;
+  return workload?.kind !== undefined && KINDS_WITH_STANDBY.includes(workload.kind);
+}
+
 /** What a machine of this role runs while it is the workspace's primary; null: nothing. Pure. */
 export function workloadOf(policy: Pick<WorkspacePolicy, 'workload' | 'standby'>, role: AgentRole): Workload | null {
-  if (role === 'gpu') return policy.workload ?? null;
+  if (role === 'gpu') {
+    if (policy.workload === undefined) return null;
+    // What it is for is the control plane's business, and agents refuse fields that they do not know.
+    const { kind: _, ...workload } = policy.workload;
+    return workload;
+  }
   const { command } = policy.standby;
   return command === undefined ? null : { command, restart: true };
 }

@@ -2,7 +2,14 @@ import fc from 'fast-check';
 import { ID_PATTERN, newId } from '@dumont/shared/model/ids.ts';
 import { costMicroUsd, formatMicroUsd, microUsd } from '@dumont/shared/model/money.ts';
 import { offerObjection, offerSchema, rankOffers } from '@dumont/shared/model/offer.ts';
-import { offerPolicySchema, workspacePolicySchema } from '@dumont/shared/model/policy.ts';
+import {
+  newPolicySchema,
+  offerPolicySchema,
+  wantsStandby,
+  workloadOf,
+  workspacePolicySchema,
+} from '@dumont/shared/model/policy.ts';
+import { provisionBodySchema } from '@dumont/shared/api/endpoints.ts';
 import { expect, test } from 'vitest';
 import { someOffer } from '../../../world/rows.ts';
 
@@ -19,11 +26,11 @@ const anyOffer = fc.record({
 test('the defaults of a policy are those the product promises', () => {
   expect(workspacePolicySchema.parse({})).toEqual({
     ports: { public: false },
-    standby: { enabled: false, maxPriceMicroUsdPerHour: 100_000, trustAfterMs: 0 },
+    standby: { enabled: 'auto', acceptLoss: false, maxPriceMicroUsdPerHour: 100_000, trustAfterMs: 0 },
     branches: { harvest: true, waitMs: 0, keepMs: 1_209_600_000 },
     strategy: 'race',
     raceWidth: 3,
-    detectMode: 'fast',
+    detectMode: 'adaptive',
     snapshotIntervalMs: 30_000,
     offers: {
       maxPriceMicroUsdPerHour: 1_000_000,
@@ -40,6 +47,43 @@ test('the defaults of a policy are those the product promises', () => {
   });
   expect(workspacePolicySchema.safeParse({ raceWidth: 6 }).success).toBe(false);
   expect(workspacePolicySchema.safeParse({ racewidth: 2 }).success).toBe(false);
+});
+
+test.each([
+  ['fine-tuning', {}, true],
+  ['training', {}, true],
+  ['inference', {}, false],
+  ['notebook', {}, false],
+  ['other', {}, false],
+  [undefined, {}, false],
+  ['inference', { enabled: true }, true],
+  ['training', { enabled: false }, false],
+  ['fine-tuning', { enabled: false, acceptLoss: true }, false],
+] as const)('a workload of kind %s with standby policy %j has a standby: %s', (kind, standby, expected) => {
+  const given = newPolicySchema.parse({ workload: { command: 'run', kind }, standby });
+  expect(wantsStandby(given)).toBe(expected);
+});
+
+test('fine-tuning without a standby must be asked for with open eyes', () => {
+  const policy = { workload: { command: 'run', kind: 'fine-tuning' }, standby: { enabled: false } } as const;
+  const { error } = provisionBodySchema.safeParse({ name: 'w', policy });
+  expect(error?.issues).toMatchObject([{ path: ['policy', 'standby', 'enabled'] }]);
+  expect(error?.issues[0]?.message).toContain('acceptLoss');
+  // A policy that was stored is read whatever it says.
+  expect(wantsStandby(workspacePolicySchema.parse(policy))).toBe(false);
+});
+
+test('policies stored before there was a choice mean what they meant', () => {
+  const stored = (standby: object | undefined) =>
+    workspacePolicySchema.parse({ workload: { command: 'run' }, standby });
+  expect(wantsStandby(stored(undefined))).toBe(false);
+  expect(wantsStandby(stored({ enabled: true, trustAfterMs: 0 }))).toBe(true);
+  expect(wantsStandby(stored({ enabled: false, trustAfterMs: 0 }))).toBe(false);
+});
+
+test('agents are not told what a workload is for', () => {
+  const policy = workspacePolicySchema.parse({ workload: { command: 'run', kind: 'training' } });
+  expect(workloadOf(policy, 'gpu')).toEqual({ command: 'run', restart: true });
 });
 
 test.each([
