@@ -4,6 +4,7 @@ import type { Assignment } from '@dumont/shared/protocol/hello.ts';
 import type { SnapshotRecord, SnapshotRef } from '@dumont/shared/protocol/snapshot-record.ts';
 import type { StorageGrant } from '@dumont/shared/protocol/storage-grant.ts';
 import type { FolderMerge, MergeBranchOptions } from '../branches/merge-branch.ts';
+import type { PeerPlace } from '../peer/chunk-peer.ts';
 import type { DirtyMark } from '../workspace/dirty-set.ts';
 import type { WatchIgnore } from '../workspace/watch.ts';
 
@@ -55,7 +56,9 @@ export interface WorkspaceEngine extends AsyncDisposable {
     options: WorkOptions & Pick<MergeBranchOptions, 'branchId' | 'branch' | 'base' | 'head' | 'strategy' | 'paths'>,
   ): Promise<FolderMerge>;
   /** Makes the workspace folder equal to the snapshot; idempotent, resumable. */
-  restore(options: WorkOptions & { readonly snapshot: SnapshotRef }): Promise<Omit<RestoreResult, 'hookMs'>>;
+  restore(
+    options: WorkOptions & { readonly snapshot: SnapshotRef; readonly peer?: PeerPlace | undefined },
+  ): Promise<Omit<RestoreResult, 'hookMs'>>;
 }
 
 /** Opens the engine for an assignment's workspace and storage. */

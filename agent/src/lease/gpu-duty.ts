@@ -319,7 +319,9 @@ export class GpuDuty implements Duty {
       const { workspaceDir, clock } = this.#options;
       await mkdir(workspaceDir, { recursive: true });
       const engine = await this.#engineFor(assignment);
-      const restored = await engine.restore({ ...options, snapshot });
+      const { chunks, workspaceId } = assignment;
+      const peer = chunks?.role === 'fetch' ? { ...chunks, workspaceId } : undefined;
+      const restored = await engine.restore({ ...options, snapshot, peer });
       const startMs = clock.monotonicMs();
       const checkpoints = await this.#workload.afterRestore(assignment.workload, options.signal);
       const hookMs = clock.monotonicMs() - startMs;

@@ -5,6 +5,7 @@ import type { Assignment } from '@dumont/shared/protocol/hello.ts';
 import type { LastWords } from '@dumont/shared/protocol/notice.ts';
 import { DumontError, toDumontError } from '@dumont/shared/util/errors.ts';
 import type { SyncState } from '../sync/sync-state.ts';
+import { ChunkDoor } from '../peer/chunk-door.ts';
 import { SyncReceiver } from '../sync/sync-receiver.ts';
 import type { Duty, DutyAction } from './duty.ts';
 import type { WorkOptions } from './engine.ts';
@@ -23,6 +24,7 @@ export interface StandbyDutyOptions extends GpuDutyOptions {
  * A standby keeps its folder equal to the primary's while its assignment says so, and runs nothing. Made primary itself,
  * it receives nothing more and goes on from what the folder holds as any primary does: it publishes, and runs the command
  * that the assignment names, without being asked, because users are there already. It never becomes a standby again.
+ * While the workspace is moved, a machine that restores it reads chunks here.
  */
 export class StandbyDuty implements Duty {
   readonly #options: StandbyDutyOptions;
@@ -36,11 +38,13 @@ export class StandbyDuty implements Duty {
   #receiverKey = '';
   #receiverEpoch = 0;
   readonly #ear = new PeerEar();
+  readonly #door: ChunkDoor;
   #cancelRetry = () => {};
 
   constructor(options: StandbyDutyOptions) {
     this.#options = options;
     this.#serving = new GpuDuty(options);
+    this.#door = new ChunkDoor(options);
   }
 
   get workloadState(): WorkloadState {
@@ -58,6 +62,7 @@ export class StandbyDuty implements Duty {
       try {
         await this.#receiveAs(assignment);
         if (assignment.standing === 'primary') await this.#serve(assignment);
+        await this.#serveChunks(assignment);
       } catch (error) {
         const err = toDumontError(error);
         log.error({ event: 'assignment-failed', err, retryInMs: RETRY_MS }, 'the assignment could not take effect');
@@ -121,6 +126,7 @@ export class StandbyDuty implements Duty {
     await this.#settling;
     this.#cancelRetry();
     await this.#endReceiving();
+    await this.#door[Symbol.asyncDispose]();
     await this.#serving[Symbol.asyncDispose]();
   }
 
@@ -142,10 +148,23 @@ export class StandbyDuty implements Duty {
     const host = listenHost ?? sync.host;
     await mkdir(root, { recursive: true });
     const key = { workspaceId, epoch, token };
-    const options = { root, stateDir, key, host, port, clock, log };
+    // It lets readers in itself, on the same port.
+    await this.#door.stopListening();
+    const options = { root, stateDir, key, host, port, door: this.#door, clock, log };
     this.#receiver = await SyncReceiver.listen(options, this.#stopping.signal);
     this.#receiverEpoch = epoch;
     this.#receiverKey = receiverKey;
+  }
+
+  /** Whoever restores the workspace elsewhere may read here what it finds by its id, also while users work here. */
+  async #serveChunks({ chunks, workspaceId }: Assignment): Promise<void> {
+    if (chunks?.role !== 'serve') {
+      this.#door.admit(null);
+      await this.#door.stopListening();
+      return;
+    }
+    this.#door.admit({ workspaceId, token: chunks.token });
+    if (this.#receiver === null) await this.#door.listen(this.#options.listenHost ?? chunks.host, chunks.port);
   }
 
   /** Batches are carried out whole, so from here on the folder is what the watermark says. */

@@ -45,9 +45,11 @@ export class ChunkFetcher {
     this.#signal = options.signal;
   }
 
-  /** @throws {DumontError} CORRUPT when a pack is missing or too short, or the cache lost the range; what the store throws */
-  async fetch({ source, offset, length }: PlannedRange): Promise<Uint8Array> {
-    throwIfAborted(this.#signal);
+  /** @param unwanted ends this one alone. @throws {DumontError} CORRUPT when a pack is missing or too short, or the cache lost the range; what the store throws */
+  async fetch({ source, offset, length }: PlannedRange, unwanted?: AbortSignal): Promise<Uint8Array> {
+    const signals = [this.#signal, unwanted].filter((one) => one !== undefined);
+    const signal = signals.length === 2 ? AbortSignal.any(signals) : signals[0];
+    throwIfAborted(signal);
     const range = { offset, length };
     if (this.#cache?.holds(source) === true) {
       const found = await this.#cache.read(source, range);
@@ -57,7 +59,7 @@ export class ChunkFetcher {
     }
     const begunMs = this.#clock.monotonicMs();
     const key = packKey(source);
-    const bytes = await this.#store.get(key, { range, signal: this.#signal }).catch((error: unknown) => {
+    const bytes = await this.#store.get(key, { range, signal }).catch((error: unknown) => {
       if (!isDumontError(error, 'NOT_FOUND')) throw error;
       throw new DumontError('CORRUPT', `pack ${key} is missing`, { cause: error });
     });

@@ -11,8 +11,13 @@ const MAX_HELD_BYTES = 32 * 1024 * 1024;
 const MAX_RANGES_AT_ONCE = 16;
 
 export interface JobSteps<Use> {
-  /** One range's bytes. */
-  fetch(range: PlannedRange): Promise<Uint8Array>;
+  /** One range's bytes. @param signal not wanted any more; absent where nobody else has them */
+  fetch(range: PlannedRange, signal?: AbortSignal): Promise<Uint8Array>;
+  /** Gets a job's bytes in another way too; absent: by its ranges alone. */
+  gather?(
+    job: PlannedJob<Use>,
+    fromStore: (signal?: AbortSignal) => Promise<readonly Uint8Array[]>,
+  ): Promise<{ readonly job: PlannedJob<Use>; readonly buffers: readonly Uint8Array[] }>;
   /** What is done with a job once all its ranges are there. */
   use(job: PlannedJob<Use>, buffers: readonly Uint8Array[]): Promise<void>;
   readonly clock: Clock;
@@ -43,13 +48,17 @@ export async function runJobs<Use>(jobs: readonly PlannedJob<Use>[], steps: JobS
     };
     try {
       throwIfAborted(steps.signal);
-      const buffers: Uint8Array[] = [];
-      await forEachBounded(job.ranges.entries(), MAX_RANGES_AT_ONCE, async ([index, range]) => {
-        buffers[index] = await steps.fetch(range);
-      });
+      const fromStore = async (signal?: AbortSignal) => {
+        const buffers: Uint8Array[] = [];
+        await forEachBounded(job.ranges.entries(), MAX_RANGES_AT_ONCE, async ([index, range]) => {
+          buffers[index] = await steps.fetch(range, signal);
+        });
+        return buffers;
+      };
+      const got = await (steps.gather?.(job, fromStore) ?? fromStore().then((buffers) => ({ job, buffers })));
       limit.onFetched(job.bytes);
       fetched();
-      await steps.use(job, buffers);
+      await steps.use(got.job, got.buffers);
     } catch (error) {
       failures.push(error);
     } finally {

@@ -3,6 +3,8 @@ import type { Clock } from '@dumont/shared/util/clock.ts';
 import { must } from '@dumont/shared/util/assert.ts';
 import { isDumontError } from '@dumont/shared/util/errors.ts';
 import { throwIfAborted } from '../storage/object-store.ts';
+import type { ChunkPeer } from '../peer/chunk-peer.ts';
+import { isFromPeer, TwoSources, type Gathered } from '../peer/two-sources.ts';
 import type { ChunkCache } from './chunk-cache.ts';
 import { placeInCache, placeInPacks, type ChunkFetcher } from './chunk-fetcher.ts';
 import type { FileState } from './file-state.ts';
@@ -19,6 +21,8 @@ export interface MissingChunksOptions {
   readonly cache: ChunkCache | null;
   readonly writers: WriterPool;
   readonly fetcher: ChunkFetcher;
+  /** Whoever else has chunks of the snapshot; null: nobody. */
+  readonly peer: ChunkPeer | null;
   readonly clock: Clock;
   readonly signal?: AbortSignal | undefined;
   /** Called for every job that is written. */
@@ -43,9 +47,16 @@ export class MissingChunks {
   readonly #options: MissingChunksOptions;
   /** By row of the chunk table. */
   readonly #needed = new Map<number, PieceUse[]>();
+  readonly #sources: TwoSources | null;
 
   constructor(options: MissingChunksOptions) {
     this.#options = options;
+    const { peer, clock } = options;
+    this.#sources = peer === null ? null : new TwoSources(peer, clock);
+  }
+
+  get bytesFromPeer(): number {
+    return this.#sources?.bytesFromPeer ?? 0;
   }
 
   /** Notes what a file lacks. @param indexes which of the file's chunks; null for all of them */
@@ -64,9 +75,10 @@ export class MissingChunks {
     const { manifest, cache, fetcher, clock, signal } = this.#options;
     const jobs = planJobs(manifest, this.#needed, placeInCache(manifest, cache));
     await runJobs(jobs, {
-      fetch: async (range) => {
+      gather: (job, fromStore) => this.#gather(job, fromStore),
+      fetch: async (range, unwanted) => {
         const isCached = cache?.holds(range.source) === true;
-        return fetcher.fetch(range).catch((error: unknown) => {
+        return fetcher.fetch(range, unwanted).catch((error: unknown) => {
           // An empty buffer makes the job fail as a damaged one does, and be fetched anew.
           if (isCached && isDumontError(error, 'CORRUPT')) return new Uint8Array();
           throw error;
@@ -78,15 +90,30 @@ export class MissingChunks {
     });
   }
 
-  /** Writes a job; when frames of the cache are damaged these are removed, and the job is fetched from the store. */
+  async #gather(
+    job: PlannedJob<PieceUse>,
+    fromStore: (signal?: AbortSignal) => Promise<readonly Uint8Array[]>,
+  ): Promise<Gathered<PieceUse>> {
+    const { cache } = this.#options;
+    // Nothing is nearer than the cache.
+    const isCached = job.ranges.some((range) => cache?.holds(range.source) === true);
+    if (this.#sources === null || isCached) return { job, buffers: await fromStore() };
+    return this.#sources.gather(job, fromStore);
+  }
+
+  /**
+   * Writes a job; when frames of the cache or of a peer are damaged these are removed, the peer is asked nothing more, and
+   * the job is fetched from the store.
+   */
   async #use(job: PlannedJob<PieceUse>, buffers: readonly Uint8Array[]): Promise<void> {
-    const { cache, manifest, fetcher } = this.#options;
+    const { cache, manifest, fetcher, peer } = this.#options;
     const cached = job.ranges.filter((range) => cache?.holds(range.source) === true);
     try {
       await this.#write(job, buffers);
     } catch (error) {
-      if (cache === null || cached.length === 0 || !isDumontError(error, 'CORRUPT')) throw error;
-      for (const { source } of cached) await cache.drop(source);
+      if (!isDumontError(error, 'CORRUPT') || (cached.length === 0 && !isFromPeer(job))) throw error;
+      if (isFromPeer(job)) peer?.distrust(error);
+      for (const { source } of cached) await cache?.drop(source);
       const uses = new Map(job.chunks.flatMap((chunk) => (chunk.uses.length > 0 ? [[chunk.row, chunk.uses]] : [])));
       for (const again of planJobs(manifest, uses, placeInPacks(manifest))) {
         const fetched: Uint8Array[] = [];

@@ -5,6 +5,7 @@ import { must } from '@dumont/shared/util/assert.ts';
 import { DumontError } from '@dumont/shared/util/errors.ts';
 import { throwIfAborted } from '../storage/object-store.ts';
 import { loadIgnoreRules } from '../workspace/ignore.ts';
+import { ChunkPeer } from '../peer/chunk-peer.ts';
 import type { ChunkCache } from './chunk-cache.ts';
 import { ChunkFetcher } from './chunk-fetcher.ts';
 import { FileState } from './file-state.ts';
@@ -55,6 +56,7 @@ export class Restore {
     bytesWritten: 0,
     bytesFetched: 0,
     bytesFromCache: 0,
+    bytesFromPeer: 0,
     downloadMs: 0,
     decompressMs: 0,
     keptFiles: 0,
@@ -151,8 +153,9 @@ export class Restore {
     await using writers = new WriterPool(setup, { clock, isThreaded });
     const onAbort = () => void writers[Symbol.asyncDispose]();
     signal?.addEventListener('abort', onAbort, { once: true });
+    using peer = this.#peerFor();
     try {
-      const chunks = this.#missingChunks(writers);
+      const chunks = this.#missingChunks(writers, peer);
       if (this.#hasPriority && this.#priorityLeft === 0) this.#priorityReady();
       await this.#prepare(survey, writers, chunks);
       await chunks.fetch();
@@ -164,16 +167,23 @@ export class Restore {
     }
   }
 
-  #missingChunks(writers: WriterPool): MissingChunks {
+  #peerFor(): ChunkPeer | null {
+    const { peer, clock, log, secrets = null } = this.#options;
+    // The ids of an encrypted store are keyed: a peer knows its chunks by others.
+    return peer === undefined || secrets !== null ? null : new ChunkPeer(peer, { clock, log });
+  }
+
+  #missingChunks(writers: WriterPool, peer: ChunkPeer | null): MissingChunks {
     const { manifest, place, cache } = this.#plan;
     const { store, clock, signal } = this.#options;
     const fetcher = new ChunkFetcher({ store, clock, cache, signal });
-    return new MissingChunks({
+    const chunks: MissingChunks = new MissingChunks({
       manifest,
       place,
       cache,
       writers,
       fetcher,
+      peer,
       clock,
       signal,
       onWritten: ({ bytesWritten, decodeMs, flaws, chunkCount }) => {
@@ -181,12 +191,14 @@ export class Restore {
         this.counts.chunksFetched += chunkCount;
         this.counts.bytesFetched = fetcher.bytesFetched;
         this.counts.bytesFromCache = fetcher.bytesFromCache;
+        this.counts.bytesFromPeer = chunks.bytesFromPeer;
         this.counts.downloadMs = fetcher.downloadMs;
         this.#noteFlaws(flaws);
         this.#wrote(bytesWritten);
       },
       onFinished: (state) => this.#finished(state),
     });
+    return chunks;
   }
 
   /** Keeps or copies what is on disk, makes empty files, and notes which chunks the others need. */

@@ -2,8 +2,10 @@ import { mkdir, realpath } from 'node:fs/promises';
 import { resolve } from 'node:path';
 import type { RestoreResult } from '@dumont/shared/protocol/command.ts';
 import type { SnapshotRef } from '@dumont/shared/protocol/snapshot-record.ts';
+import type { Logger } from '@dumont/shared/node/logger.ts';
 import type { Clock } from '@dumont/shared/util/clock.ts';
 import { DumontError, toDumontError } from '@dumont/shared/util/errors.ts';
+import type { PeerPlace } from '../peer/chunk-peer.ts';
 import { readManifest } from '../snapshot/manifest-store.ts';
 import type { StoreSecrets } from '../snapshot/seal.ts';
 import type { ObjectStore } from '../storage/object-store.ts';
@@ -40,6 +42,9 @@ export interface RestoreOptions {
   readonly owners?: boolean | undefined;
   /** Frames fetched are kept there, and not fetched again. */
   readonly cache?: ChunkCacheOptions | undefined;
+  /** Whoever else has chunks of the snapshot: it and the store race. Not used where the store is encrypted. */
+  readonly peer?: PeerPlace | undefined;
+  readonly log?: Logger | undefined;
   /** What earlier restores into the same folder learned; updated. */
   readonly memory?: RestoreMemory | undefined;
   /** Called for every part of some MiB and every batch of files; throttling is the caller's. */
@@ -51,7 +56,9 @@ export interface RestoreOptions {
   readonly signal?: AbortSignal | undefined;
 }
 
-export interface RestoreOutcome extends Omit<RestoreResult, 'hookMs'> {
+export interface RestoreOutcome extends Omit<RestoreResult, 'hookMs' | 'bytesFromPeer'> {
+  /** Bytes that came from a peer. */
+  readonly bytesFromPeer: number;
   /** Files that were there already, byte for byte. */
   readonly keptFileCount: number;
   /** Paths removed by `deleteExtra`. */
@@ -106,6 +113,7 @@ export async function restoreSnapshot(options: RestoreOptions): Promise<RestoreO
     removedCount,
     chunksFetched: counts.chunksFetched,
     bytesFromCache: counts.bytesFromCache,
+    bytesFromPeer: counts.bytesFromPeer,
     attributeFlaws: restore.flaws,
     readyMs: restore.readyMs,
   };

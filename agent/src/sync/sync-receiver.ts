@@ -1,5 +1,4 @@
 import { once } from 'node:events';
-import type { Server } from 'node:https';
 import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
 import type { Logger } from '@dumont/shared/node/logger.ts';
@@ -9,11 +8,12 @@ import { DumontError, toDumontError } from '@dumont/shared/util/errors.ts';
 import type { Duplex } from 'node:stream';
 import { WebSocketServer, type WebSocket } from 'ws';
 import { mayChangeOwners } from '../restore/metadata.ts';
+import type { ChunkDoor } from '../peer/chunk-door.ts';
 import { DiskFlusher } from './disk-flusher.ts';
 import { ContentReader } from './file-content.ts';
 import { readFolder } from './read-folder.ts';
 import { ReceiverSession, type SessionHost } from './receiver-session.ts';
-import { serverFor, type SyncKey } from './secure-socket.ts';
+import { serverFor, type KeyedServer, type SyncKey } from './secure-socket.ts';
 import { StandbyFolder } from './standby-folder.ts';
 import { SyncJournal } from './sync-journal.ts';
 
@@ -29,6 +29,8 @@ export interface SyncReceiverOptions {
   readonly host: string;
   /** 0 lets the system choose. */
   readonly port: number;
+  /** Lets machines that restore read chunks of the folder on the same port; absent: nobody. */
+  readonly door?: ChunkDoor | undefined;
   readonly clock: Clock;
   readonly log: Logger;
 }
@@ -42,7 +44,7 @@ export class SyncReceiver implements AsyncDisposable {
   readonly #journal: SyncJournal;
   readonly #folder: StandbyFolder;
   readonly #flusher: DiskFlusher;
-  readonly #server: Server;
+  readonly #keyed: KeyedServer;
   readonly #upgrader: WebSocketServer;
   #session: ReceiverSession | null = null;
   #seq: number;
@@ -78,7 +80,7 @@ export class SyncReceiver implements AsyncDisposable {
     this.#seq = parts.seq;
     this.#flusher = new DiskFlusher(options);
     this.#highestEpoch = options.key.epoch;
-    this.#server = serverFor(options.key);
+    this.#keyed = serverFor({ sync: options.key, reader: () => options.door?.key ?? null });
     this.#server.maxConnections = MAX_CONNECTIONS;
     this.#upgrader = new WebSocketServer({
       noServer: true,
@@ -118,6 +120,7 @@ export class SyncReceiver implements AsyncDisposable {
 
   async [Symbol.asyncDispose](): Promise<void> {
     this.#session?.end();
+    this.#options.door?.endSessions();
     const closed = this.#server.listening ? once(this.#server, 'close') : Promise.resolve();
     this.#server.close();
     this.#server.closeAllConnections();
@@ -128,13 +131,20 @@ export class SyncReceiver implements AsyncDisposable {
     this.#journal.close();
   }
 
+  get #server(): KeyedServer['server'] {
+    return this.#keyed.server;
+  }
+
   async #open(): Promise<void> {
-    const { host, port, log, key } = this.#options;
+    const { host, port, log, key, door, root } = this.#options;
+    door?.give({ root, tree: () => this.#folder.tree });
     this.#server.on('tlsClientError', (error) => {
       log.warn({ event: 'sync-stranger', code: toDumontError(error).message }, 'someone without the key tried to sync');
     });
     this.#server.on('upgrade', (request, socket, head) => {
-      if (request.url !== SYNC_SOCKET_PATH) socket.destroy();
+      const role = this.#keyed.roleOf(request.socket);
+      if (role === 'reader' && door !== undefined) door.upgrade(request, socket, head);
+      else if (role !== 'sync' || request.url !== SYNC_SOCKET_PATH) socket.destroy();
       else this.#upgrader.handleUpgrade(request, socket, head, (opened) => this.#accept(opened, socket));
     });
     // Plain requests have nothing to ask here.

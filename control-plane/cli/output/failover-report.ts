@@ -98,10 +98,13 @@ function snapshotParts(cli: View, snapshot: NonNullable<FailoverReport['snapshot
 }
 
 function restoreParts(restore: NonNullable<FailoverReport['restore']>): readonly string[] {
+  const fromPeer = restore.bytesFromPeer ?? 0;
+  const peer = fromPeer > 0 ? [`${formatBytes(fromPeer)} from the standby`] : [];
   const hook = restore.hookMs >= 1 ? [`hook ${formatDuration(restore.hookMs)}`] : [];
   return [
     `${restore.fileCount} ${restore.fileCount === 1 ? 'file' : 'files'}`,
     `${formatBytes(restore.bytesWritten)} written, ${formatBytes(restore.bytesFetched)} fetched`,
+    ...peer,
     formatDuration(restore.totalMs),
     `download ${formatDuration(restore.downloadMs)}, decompress ${formatDuration(restore.decompressMs)}`,
     ...hook,

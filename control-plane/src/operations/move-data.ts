@@ -75,6 +75,7 @@ function addRestores(before: MoveData['restore'], latest: MoveData['restore']): 
     fileCount: latest.fileCount,
     bytesWritten: before.bytesWritten + latest.bytesWritten,
     bytesFetched: before.bytesFetched + latest.bytesFetched,
+    bytesFromPeer: (before.bytesFromPeer ?? 0) + (latest.bytesFromPeer ?? 0),
     totalMs: before.totalMs + latest.totalMs,
     downloadMs: before.downloadMs + latest.downloadMs,
     decompressMs: before.decompressMs + latest.decompressMs,

@@ -166,13 +166,17 @@ export class StandbyKeeper implements AsyncDisposable {
     if (workspace.primaryInstanceId !== null) await this.#parts.wardship.inform(workspace.primaryInstanceId);
   }
 
-  /** Tells both ends of each other, again whenever one of them, the epoch or the address changed. */
+  /**
+   * Tells both ends of each other, again whenever one of them, the epoch or the address changed, and when a move begins or
+   * ends: while it lasts the standby serves chunks to the replacement.
+   */
   async #introduce(workspace: WorkspaceRow, standbyId: InstanceId, kept: Kept): Promise<void> {
     const { primaryInstanceId, epoch } = workspace;
     if (primaryInstanceId === null) return;
     const address = await this.#sync.locate(standbyId);
     if (address === null) return;
-    const key = `${primaryInstanceId} ${standbyId} ${epoch} ${address.host}:${address.port}`;
+    const movedBy = await moverOf(this.#parts.db, workspace.id);
+    const key = `${primaryInstanceId} ${standbyId} ${epoch} ${address.host}:${address.port} ${movedBy ?? ''}`;
     if (key === kept.toldKey) return;
     const { wardship } = this.#parts;
     await wardship.inform(standbyId);

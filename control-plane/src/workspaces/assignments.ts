@@ -1,4 +1,4 @@
-import type { InstanceId } from '@dumont/shared/model/ids.ts';
+import type { InstanceId, OperationId } from '@dumont/shared/model/ids.ts';
 import type { AgentRole, Standing } from '@dumont/shared/model/instance.ts';
 import { workloadOf } from '@dumont/shared/model/policy.ts';
 import type { Assignment } from '@dumont/shared/protocol/hello.ts';
@@ -13,7 +13,7 @@ import { findSnapshot } from '../store/snapshots.ts';
 import type { WorkspaceRow } from '../store/workspaces.ts';
 import { findWorkspace, moverOf } from '../store/workspaces.ts';
 import { standingOf } from './standing.ts';
-import { syncPartOf, type StandbySync } from './standby-sync.ts';
+import { chunkPartOf, syncPartOf, type StandbySync } from './standby-sync.ts';
 
 /** Settings of every assignment that do not come from the database. */
 export interface AssignmentSettings {
@@ -36,16 +36,17 @@ export async function assignmentFor(
   const workspaceId = before.workspace.id;
   // It may take a while, so it comes first: an assignment read before it could undo a newer one.
   const grant = before.mayUseStore ? await settings.storage.grantFor({ workspaceId, instanceId }) : null;
-  const standbyId = before.workspace.standbyInstanceId;
-  const address = standbyId === null ? null : ((await settings.standbySync?.locate(standbyId)) ?? null);
+  const { holderId } = before;
+  const address = holderId === null ? null : ((await settings.standbySync?.locate(holderId)) ?? null);
   const now = await currentStanding(db, instanceId);
   if (now === undefined) return undefined;
-  const { workspace, standing, role } = now;
+  const { workspace, standing, role, movedBy } = now;
   const secret = settings.standbySync?.secret;
   // An address is of one machine: with another standby by now, the assignment after this one tells it.
-  const isSame = workspace.standbyInstanceId === standbyId;
-  const sync =
-    secret === undefined || !isSame ? undefined : syncPartOf(secret, { workspace, instanceId, standing, address });
+  const isSame = now.holderId === holderId;
+  const about = { workspaceId, instanceId, standing, address };
+  const sync = secret === undefined || !isSame ? undefined : syncPartOf(secret, { workspace, ...about });
+  const chunks = secret === undefined || !isSame ? undefined : chunkPartOf(secret, { ...about, movedBy, holderId });
   const head = workspace.headSnapshotId === null ? undefined : await findSnapshot(db, workspace.headSnapshotId);
   return {
     workspaceId: workspace.id,
@@ -60,6 +61,7 @@ export async function assignmentFor(
     head: head === undefined ? null : refOf(head),
     workload: workloadOf(workspace.policy, role),
     ...(sync !== undefined && { sync }),
+    ...(chunks !== undefined && { chunks }),
   };
 }
 
@@ -70,6 +72,10 @@ interface CurrentStanding {
   readonly workspace: WorkspaceRow;
   /** A fenced one may while what it held is being harvested. */
   readonly mayUseStore: boolean;
+  /** The unfinished operation that moves the workspace. */
+  readonly movedBy: OperationId | null;
+  /** Who holds a copy of the folder: the standby, or the primary that was the standby before. */
+  readonly holderId: InstanceId | null;
 }
 
 /** What this instance is to its workspace now; undefined for an unknown one. */
@@ -80,7 +86,16 @@ export async function currentStanding(db: Queryable, instanceId: InstanceId): Pr
   const movedBy = (await moverOf(db, workspace.id)) ?? null;
   const { role } = instance;
   const standing = standingOf({ workspace, instance, movedBy });
-  return { workspace, role, standing, mayUseStore: standing !== 'fenced' || (await isHarvestOpen(db, instanceId)) };
+  const mayUseStore = standing !== 'fenced' || (await isHarvestOpen(db, instanceId));
+  return { workspace, role, standing, mayUseStore, movedBy, holderId: await holderOf(db, workspace) };
+}
+
+async function holderOf(
+  db: Queryable,
+  { standbyInstanceId, primaryInstanceId }: WorkspaceRow,
+): Promise<InstanceId | null> {
+  if (standbyInstanceId !== null || primaryInstanceId === null) return standbyInstanceId;
+  return (await findInstance(db, primaryInstanceId))?.role === 'standby' ? primaryInstanceId : null;
 }
 
 /** What an agent needs to find and check a snapshot. */

@@ -28,6 +28,40 @@ function syncTokenOf(
   return createHmac('sha256', secret).update(`sync ${workspaceId} ${epoch} ${standbyId}`).digest('base64url');
 }
 
+/** The secret of one move: of one workspace, operation and standby. Pure. */
+function chunkTokenOf(
+  secret: string,
+  move: { readonly workspaceId: string; readonly operationId: string; readonly holderId: string },
+): string {
+  const { workspaceId, operationId, holderId } = move;
+  return createHmac('sha256', secret).update(`chunks ${workspaceId} ${operationId} ${holderId}`).digest('base64url');
+}
+
+/**
+ * An instance's part in serving chunks while its workspace is moved: the holder serves them, a replacement fetches them
+ * from where the holder is reached. Undefined for everybody else, and while that is not known. Pure.
+ */
+export function chunkPartOf(
+  secret: string,
+  facts: {
+    readonly workspaceId: string;
+    /** The unfinished operation that moves the workspace. */
+    readonly movedBy: string | null;
+    /** The standby, whether it follows a primary or became primary itself. */
+    readonly holderId: InstanceId | null;
+    readonly instanceId: InstanceId;
+    readonly standing: Standing;
+    readonly address: SyncAddress | null;
+  },
+): Assignment['chunks'] {
+  const { workspaceId, movedBy, holderId, instanceId, standing, address } = facts;
+  if (movedBy === null || holderId === null) return undefined;
+  const token = chunkTokenOf(secret, { workspaceId, operationId: movedBy, holderId });
+  if (instanceId === holderId) return { role: 'serve', host: '0.0.0.0', port: STANDBY_SYNC_PORT, token };
+  if (standing !== 'replacement' || address === null) return undefined;
+  return { role: 'fetch', url: urlOf(address), token };
+}
+
 /**
  * An instance's part in continuous sync; undefined while it has none: nobody is primary, there is no standby, or its
  * address is not known. Pure.
@@ -49,6 +83,9 @@ export function syncPartOf(
     return { role: 'receive', host: '0.0.0.0', port: STANDBY_SYNC_PORT, token, epoch };
   }
   if (standing !== 'primary' || address === null) return undefined;
-  const host = address.host.includes(':') ? `[${address.host}]` : address.host;
-  return { role: 'send', url: `wss://${host}:${address.port}`, token, epoch };
+  return { role: 'send', url: urlOf(address), token, epoch };
+}
+
+function urlOf({ host, port }: SyncAddress): string {
+  return `wss://${host.includes(':') ? `[${host}]` : host}:${port}`;
 }

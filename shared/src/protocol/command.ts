@@ -71,6 +71,8 @@ export const restoreResultSchema = z.object({
   bytesWritten: countSchema,
   /** Bytes fetched from the object store. */
   bytesFetched: countSchema,
+  /** Bytes that came from the workspace's standby instead; absent from agents that do not say. */
+  bytesFromPeer: countSchema.optional(),
   totalMs: z.number().min(0),
   /** Sums over parallel work, so they may exceed totalMs. */
   downloadMs: z.number().min(0),

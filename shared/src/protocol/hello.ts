@@ -2,6 +2,7 @@ import { z } from 'zod';
 import { AGENT_ROLES, STANDINGS } from '../model/instance.ts';
 import { ERROR_CODES } from '../util/errors.ts';
 import { workloadSchema } from '../model/policy.ts';
+import { chunkAssignmentSchema } from './chunk-serving.ts';
 import { credentialSchema, epochSchema, instanceIdSchema, workspaceIdSchema } from './primitives.ts';
 import { snapshotRefSchema } from './snapshot-record.ts';
 import { storageGrantSchema } from './storage-grant.ts';
@@ -65,6 +66,8 @@ export const assignmentSchema = z.object({
   workload: workloadSchema.nullable(),
   /** This machine's part in continuous sync; absent: none. */
   sync: syncAssignmentSchema.optional(),
+  /** Chunks that this machine serves to, or gets from, another one while the workspace is moved; absent: none. */
+  chunks: chunkAssignmentSchema.optional(),
 });
 export type Assignment = z.infer<typeof assignmentSchema>;
 
