@@ -120,6 +120,9 @@ export class StandbyKeeper implements AsyncDisposable {
     if (!wantsStandby(policy) || primaryInstanceId === null) return;
     // A standby that serves gets none of its own: users are on their way to another machine, which gets one then.
     if ((await findInstance(this.#parts.db, primaryInstanceId))?.role === 'standby') return;
+    // The one before was found, and is gone since: the pause is for searches that find none.
+    if (kept.standbyId !== null)
+      Object.assign(kept, { standbyId: null, searchAfterMs: clock.monotonicMs(), searches: 0 });
     if (clock.monotonicMs() < kept.searchAfterMs) return;
     kept.searchAfterMs = clock.monotonicMs() + SEARCH_PAUSE.baseMs + backoffMs(kept.searches, SEARCH_PAUSE, random);
     kept.searches += 1;
