@@ -110,7 +110,7 @@ export class ChunkDoor implements AsyncDisposable {
   }
 
   endSessions(): void {
-    for (const session of [...this.#sessions]) session.end();
+    for (const session of this.#sessions) session.end();
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

@@ -50,13 +50,13 @@ export function dialHolder(url: string, key: ReaderKey): WebSocket {
 }
 
 /** What a connection may be used for, by the key that it was opened with. */
-export type PeerRole = 'sync' | 'reader';
+type PeerRole = 'sync' | 'reader';
 
 /** A server that only holders of a key can speak to. */
 export interface KeyedServer {
   readonly server: Server;
   /** Undefined for one that came in without a key exchange of its own: it may do nothing. */
-  roleOf(socket: object): PeerRole | undefined;
+  readonly roleOf: (socket: object) => PeerRole | undefined;
 }
 
 /** @param keys asked at every handshake; null lets nobody in for that */

@@ -73,4 +73,3 @@ export const chunkAssignmentSchema = z.discriminatedUnion('role', [
   }),
   z.object({ role: z.literal('fetch'), url: z.url({ protocol: /^wss$/ }), token: z.string().min(16).max(256) }),
 ]);
-export type ChunkAssignment = z.infer<typeof chunkAssignmentSchema>;

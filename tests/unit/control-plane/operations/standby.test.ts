@@ -6,8 +6,9 @@ import { someOffer } from '../../../world/rows.ts';
 import { OperationsWorld } from './operations-world.ts';
 
 const WITH_STANDBY = {
-  workload: { command: 'train' },
-  standby: { enabled: true, maxPriceMicroUsdPerHour: 1_000_000 },
+  // It gets one by what it does.
+  workload: { command: 'train', kind: 'training' },
+  standby: { maxPriceMicroUsdPerHour: 1_000_000 },
 } as const;
 
 function standbyOf(world: OperationsWorld, workspaceId: WorkspaceId, besides?: InstanceId): Promise<InstanceId> {
