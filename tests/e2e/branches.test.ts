@@ -137,6 +137,8 @@ describe('a primary that was cut off and comes back after its successor took ove
     const workspace = await ProtectedWorkspace.provision(site, 'writing', { branches: { waitMs: WAIT_MS } });
     const old = await workspace.primary();
     await workspace.worksOn(old);
+    // So the log is in the last snapshot as well: the branch changes it.
+    await workspace.writeSafely('saved.txt', 'with the log beside it');
     const ref = must(old.providerRef, 'it was rented');
     await site.faults.lose(ref, 'partition');
     // It goes on working, seen by nobody.

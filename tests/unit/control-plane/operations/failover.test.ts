@@ -280,9 +280,10 @@ onEachDatabase((database) => {
     await using world = new OperationsWorld(opened).start();
     const { workspaceId, primary } = await world.served();
     const target = { workspaceId, instanceId: primary, operationId: null };
-    // The fence is the first call, what the agent must be told is read after it.
-    world.db.failAt(2);
-    await expect(fence(world.parts, target)).rejects.toMatchObject({ code: 'UNAVAILABLE' });
+    const { wardship } = world.parts;
+    const unreadable = new DumontError('UNAVAILABLE', 'what the agent must be told cannot be read');
+    const deaf = { unwatch: (id: InstanceId) => wardship.unwatch(id), inform: () => Promise.reject(unreadable) };
+    await expect(fence({ ...world.parts, wardship: deaf as never }, target)).rejects.toThrow(unreadable);
     expect(world.agents.assignments.get(primary)?.standing).not.toBe('fenced');
     expect(await fence(world.parts, target)).toBe(false);
     expect(world.agents.assignments.get(primary)).toMatchObject({ standing: 'fenced', epoch: 2 });
