@@ -12,6 +12,8 @@ export const EVENT_TYPES = [
   'machine.requested',
   'machine.rented',
   'machine.refused',
+  'machine.ssh-install',
+  'machine.host-key-changed',
   'machine.releasing',
   'machine.gone',
   'enrolment.used',
