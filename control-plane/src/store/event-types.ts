@@ -9,6 +9,7 @@ export const EVENT_TYPES = [
   'standby.not-used',
   'operation.step',
   'operation.finished',
+  'placement.widened',
   'machine.requested',
   'machine.rented',
   'machine.refused',
