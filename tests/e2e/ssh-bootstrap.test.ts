@@ -1,53 +1,44 @@
-import { existsSync } from 'node:fs';
-import { dirname } from 'node:path';
-import { expect, test } from 'vitest';
-import { startS3Simulator } from '../simulators/s3/s3-simulator.ts';
-import { startVastSimulator } from '../simulators/vast/vast-simulator.ts';
-import { builtAgent } from '../world/agent-build.ts';
-import { ControlPlaneProcess } from '../world/control-plane-process.ts';
-import { eventually } from '../world/eventually.ts';
-import { Site } from '../world/site.ts';
+import { expect } from 'vitest';
+import { onMachines, VastSite } from '../world/vast-site.ts';
 
-const ACCOUNT = { accessKeyId: 'account-key-id', secretAccessKey: 'known-to-the-control-plane-alone' };
-/** The three cheapest that fit: one whose start script fails, one that lets nobody in either, and a good one. */
-const [NO_START, NO_SSH] = [31505072, 31507098];
-
-/** As root each machine gets a root of its own, in which the agent can be installed as in a container. */
-const onMachines = test.skipIf(process.getuid?.() !== 0 || !existsSync('/usr/sbin/sshd'));
+/** The cheapest two that fit, and one that is dearer. */
+const [CHEAP, NEXT, DEAR] = [31507098, 31511150, 31519254];
 
 onMachines(
-  'a machine whose start script does not run is installed over SSH, and its host remembered',
+  'hosts that never boot or let nobody in are passed over, and one whose start script fails is installed over SSH',
   { timeout: 240_000 },
   async () => {
-    await using bucket = await startS3Simulator({ ...ACCOUNT, buckets: ['snapshots'] });
-    await using vast = await startVastSimulator({ speed: 40, isCalm: true });
-    for (const ask of vast.market.asks.keys()) {
-      vast.inflict({ kind: 'behaviour', offer: ask, behaviour: ask === NO_SSH ? 'no-ssh' : 'no-start' });
-      if (ask !== NO_START) vast.inflict({ kind: 'withdraw', offer: ask });
-    }
-    await using site = await Site.make();
-    const agent = await builtAgent();
-    await using controlPlane = await ControlPlaneProcess.start(site, undefined, {
-      DUMONT_LOCAL_PROVIDER: 'false',
-      DUMONT_VAST_API_KEY: vast.apiKey,
-      DUMONT_VAST_URL: vast.url,
-      DUMONT_VAST_IMAGE: 'ubuntu:24.04',
-      DUMONT_BOOT_DEADLINE_MS: '60000',
-      DUMONT_DOWNLOADS_DIR: dirname(agent.directory),
-      STORAGE_PROVIDER: 'minio',
-      MINIO_ENDPOINT: bucket.endpoint,
-      MINIO_BUCKET: 'snapshots',
-      MINIO_KEY_ID: ACCOUNT.accessKeyId,
-      MINIO_APPLICATION_KEY: ACCOUNT.secretAccessKey,
-    });
-    const { client } = site;
-    await client.call('provision', { body: { name: 'airship', policy: { raceWidth: 1 } } });
-    const view = () => client.call('getWorkspace', { params: { workspace: 'airship' } });
-    await eventually('a machine serves it', async () => (await view()).primaryInstanceId, 120_000);
-    const { items } = await client.call('listEvents', { query: { after: 0 } });
-    const ssh = items.find(({ type }) => type === 'machine.ssh-install');
-    expect(ssh?.instanceId).toBe((await view()).primaryInstanceId);
+    await using world = await VastSite.make({ DUMONT_BOOT_DEADLINE_MS: '20000' });
+    const { vast, site } = world;
+    const behaviours = [
+      [CHEAP, 'stuck-loading'],
+      [NEXT, 'no-ssh'],
+      [DEAR, 'no-start'],
+    ] as const;
+    world.leaveOnly(new Map(behaviours));
+    await using controlPlane = await world.startControlPlane();
+    await site.client.call('provision', { body: { name: 'airship', policy: { strategy: 'coldstart' } } });
+    const instanceId = await world.served('airship');
+    const { machineId } = await site.client.call('getInstance', { params: { instanceId } });
+    const { items: events } = await site.client.call('listEvents', { query: { after: 0, workspace: 'airship' } });
+    expect(events.filter(({ type }) => type === 'machine.ssh-install').map(({ instanceId: id }) => id)).toEqual([
+      instanceId,
+    ]);
+
+    const { items: hosts } = await site.client.call('listMachineHistory', { query: {} });
+    const good = hosts.find((host) => host.machineId === machineId);
+    expect(good).toMatchObject({ rented: 1, ready: 1, failed: 0, successRate: 1, blacklistedUntilMs: null });
+    expect(good?.sshMs).toBeGreaterThan(0);
+    expect(good?.installMs).toBeGreaterThan(0);
+    const bad = hosts.filter((host) => host.machineId !== machineId);
+    expect(bad.map(({ rented, ready, failed }) => ({ rented, ready, failed }))).toEqual(
+      Array.from({ length: 2 }, () => ({ rented: 1, ready: 0, failed: 1 })),
+    );
     expect(controlPlane.log).not.toContain('PRIVATE KEY');
+    await world.holdsOnly(1);
+    await world.stop(instanceId);
+    await world.holdsOnly(0);
+    expect(vast.account.history.every(({ isBid }) => isBid)).toBe(true);
     expect(vast.throttled).toEqual([]);
   },
 );
