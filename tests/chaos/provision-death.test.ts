@@ -24,24 +24,28 @@ describe('a control plane that is killed while it rents at Vast.ai', () => {
     ['while machines boot', entering('provisioning', 3_000)],
     ['before it promotes', entering('promoting')],
     ['before it points users at the machine', entering('switching')],
-  ] as const)('rents one machine and leaves none behind when it dies %s', { timeout: 180_000 }, async ([where, death]) => {
-    const { vast, site } = world;
-    const name = where.replaceAll(' ', '-');
-    {
-      await using dying = await world.startControlPlane(death);
-      dying.arm();
-      await site.client.call('provision', { body: { name, policy: { raceWidth: 2 } } });
-      await dying.died(90_000);
-    }
-    await using _controlPlane = await world.startControlPlane();
-    const instanceId = await world.served(name);
-    await world.holdsOnly(1);
-    const { providerRef } = await site.client.call('getInstance', { params: { instanceId } });
-    expect([...vast.account.contracts.keys()].map(String)).toEqual([providerRef]);
-    const labels = vast.account.history.map(({ label }) => label);
-    expect(new Set(labels).size).toBe(labels.length);
-    expect(vast.account.history.every(({ isBid }) => isBid)).toBe(true);
-    await world.stop(instanceId);
-    await world.holdsOnly(0);
-  });
+  ] as const)(
+    'rents one machine and leaves none behind when it dies %s',
+    { timeout: 180_000 },
+    async ([where, death]) => {
+      const { vast, site } = world;
+      const name = where.replaceAll(' ', '-');
+      {
+        await using dying = await world.startControlPlane(death);
+        dying.arm();
+        await site.client.call('provision', { body: { name, policy: { raceWidth: 2 } } });
+        await dying.died(90_000);
+      }
+      await using _controlPlane = await world.startControlPlane();
+      const instanceId = await world.served(name);
+      await world.holdsOnly(1);
+      const { providerRef } = await site.client.call('getInstance', { params: { instanceId } });
+      expect([...vast.account.contracts.keys()].map(String)).toEqual([providerRef]);
+      const labels = vast.account.history.map(({ label }) => label);
+      expect(new Set(labels).size).toBe(labels.length);
+      expect(vast.account.history.every(({ isBid }) => isBid)).toBe(true);
+      await world.stop(instanceId);
+      await world.holdsOnly(0);
+    },
+  );
 });

@@ -1,6 +1,12 @@
 import type { Database } from '@dumont/control-plane/store/database.ts';
 import { applyInstanceEvent, setProviderRef } from '@dumont/control-plane/store/instances.ts';
-import { closeRefused, ledgerTotals, markRented, openLedgerRow, askRelease } from '@dumont/control-plane/store/ledger.ts';
+import {
+  closeRefused,
+  ledgerTotals,
+  markRented,
+  openLedgerRow,
+  askRelease,
+} from '@dumont/control-plane/store/ledger.ts';
 import {
   listHostRecords,
   noteBootFailure,

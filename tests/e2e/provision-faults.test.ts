@@ -27,7 +27,11 @@ onMachines(
 
     vast.inflict({ kind: 'next-orders', how: 'on-demand' });
     await site.client.call('provision', { body: { name: 'outage', policy: { strategy: 'coldstart' } } });
-    await eventually('a machine is ordered', () => vast.account.history.length > 4 || vast.account.contracts.size > 2, 60_000);
+    await eventually(
+      'a machine is ordered',
+      () => vast.account.history.length > 4 || vast.account.contracts.size > 2,
+      60_000,
+    );
     vast.inflict({ kind: 'api-down', how: 'html-503' });
     await systemClock.sleep(OUTAGE_MS);
     vast.inflict({ kind: 'api-up' });

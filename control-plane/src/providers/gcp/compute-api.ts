@@ -277,6 +277,6 @@ function translated(doing: string, error: unknown): Error {
  * Loads Google's library, which holds up everything else for two seconds: whoever has deadlines of less calls it before
  * anybody waits. Without Google Cloud configured it is not loaded at all, for it takes 200 MB.
  */
-export function loadCompute(): Promise<typeof import('@google-cloud/compute')> {
+export async function loadCompute() {
   return import('@google-cloud/compute');
 }

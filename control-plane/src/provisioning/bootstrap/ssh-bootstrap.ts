@@ -77,11 +77,7 @@ export async function bootstrapOverSsh(
 }
 
 /** @throws {DumontError} TIMEOUT when nobody was let in; CONFLICT for another host key than before */
-async function openPatiently(
-  parts: BootstrapParts,
-  target: BootstrapTarget,
-  signal: AbortSignal,
-): Promise<SshSession> {
+async function openPatiently(parts: BootstrapParts, target: BootstrapTarget, signal: AbortSignal): Promise<SshSession> {
   const { clock, log } = parts;
   const untilMs = clock.monotonicMs() + OPEN_WITHIN_MS;
   const { privateKey, publicKey } = await ensureSshIdentity(parts.db);

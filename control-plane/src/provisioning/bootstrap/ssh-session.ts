@@ -125,7 +125,11 @@ export class SshSession implements AsyncDisposable {
     try {
       const code = await promise;
       if (code === 0) return;
-      const last = stderr.trim().split('\n').findLast((line) => line.includes('error')) ?? stderr.trim();
+      const last =
+        stderr
+          .trim()
+          .split('\n')
+          .findLast((line) => line.includes('error')) ?? stderr.trim();
       if (code !== null) throw new DumontError('PROVIDER', `the installer ended with ${code}: ${last}`);
       throw new Error('the connection broke');
     } catch (error) {
