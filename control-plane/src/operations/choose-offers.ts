@@ -4,7 +4,7 @@ import { placementScoreSchema, type PlacementScore } from '@dumont/shared/api/ma
 import type { StepView } from '@dumont/shared/api/views.ts';
 import type { Offer } from '@dumont/shared/model/offer.ts';
 import { rankOffers } from '@dumont/shared/model/offer.ts';
-import { HISTORY_MS, standingOfHost } from '../provisioning/host-standing.ts';
+import { HISTORY_MS, standingOfHost } from '@dumont/shared/model/host-standing.ts';
 import { hostKey, rankByScore, spread, type PlacementNeeds } from '../provisioning/placement.ts';
 import { PREFERENCES, widen, type Preference } from '../provisioning/widen.ts';
 import { locate } from '../regions/locate.ts';

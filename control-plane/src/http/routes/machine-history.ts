@@ -1,5 +1,5 @@
 import type { MachineHistoryView } from '@dumont/shared/api/machine-history.ts';
-import { HISTORY_MS, standingOfHost } from '../../provisioning/host-standing.ts';
+import { HISTORY_MS, standingOfHost } from '@dumont/shared/model/host-standing.ts';
 import { listHostRecords, pardonHost, type HostRecord } from '../../store/machine-boots.ts';
 import type { Handlers } from '../handler.ts';
 import type { ApiServices } from '../services.ts';

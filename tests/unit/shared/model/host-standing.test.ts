@@ -1,4 +1,4 @@
-import { standingOfHost, wilsonBounds } from '@dumont/control-plane/provisioning/host-standing.ts';
+import { standingOfHost, wilsonBounds } from '@dumont/shared/model/host-standing.ts';
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
 

@@ -1,5 +1,3 @@
-import type { HostRecord } from '../store/machine-boots.ts';
-
 /** How far back a host's past is looked at. */
 export const HISTORY_MS = 90 * 86_400_000;
 /** A host is not tried for so long after its last failure. */
@@ -11,6 +9,14 @@ const LEAST_SUCCESS = 0.3;
  * then blacklisted after the fourth.
  */
 const BOUND_Z = 1.28;
+
+/** What became of the machines on a host that were waited for. */
+export interface HostOutcomes {
+  readonly ready: number;
+  readonly failed: number;
+  /** Wall ms; null without a failure. */
+  readonly lastFailedAtMs: number | null;
+}
 
 /** What a host's record says of its next machine. */
 export interface HostStanding {
@@ -24,10 +30,7 @@ export interface HostStanding {
 }
 
 /** Judged by the upper bound, so that bad luck alone damns nobody. Pure. */
-export function standingOfHost(
-  { ready, failed, lastFailedAtMs }: Pick<HostRecord, 'ready' | 'failed' | 'lastFailedAtMs'>,
-  nowMs: number,
-): HostStanding {
+export function standingOfHost({ ready, failed, lastFailedAtMs }: HostOutcomes, nowMs: number): HostStanding {
   const tries = ready + failed;
   const [successLower, successUpper] = wilsonBounds(ready, tries);
   const untilMs = successUpper < LEAST_SUCCESS && lastFailedAtMs !== null ? lastFailedAtMs + BLACKLIST_MS : null;
