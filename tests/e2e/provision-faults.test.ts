@@ -26,12 +26,10 @@ onMachines(
     await world.holdsOnly(2);
 
     vast.inflict({ kind: 'next-orders', how: 'on-demand' });
+    const { length: ordered } = vast.account.history;
     await site.client.call('provision', { body: { name: 'outage', policy: { strategy: 'coldstart' } } });
-    await eventually(
-      'a machine is ordered',
-      () => vast.account.history.length > 4 || vast.account.contracts.size > 2,
-      60_000,
-    );
+    await eventually('a machine is ordered', () => vast.account.history.length > ordered, 60_000);
+    expect(vast.account.history.at(-1)?.isBid).toBe(false);
     vast.inflict({ kind: 'api-down', how: 'html-503' });
     await systemClock.sleep(OUTAGE_MS);
     vast.inflict({ kind: 'api-up' });

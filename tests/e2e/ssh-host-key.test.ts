@@ -2,6 +2,7 @@ import { mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { bootstrapOverSsh } from '@dumont/control-plane/provisioning/bootstrap/ssh-bootstrap.ts';
 import { ensureSshIdentity } from '@dumont/control-plane/provisioning/bootstrap/ssh-identity.ts';
+import { SshSession } from '@dumont/control-plane/provisioning/bootstrap/ssh-session.ts';
 import { listEvents } from '@dumont/control-plane/store/events.ts';
 import { openBoot } from '@dumont/control-plane/store/machine-boots.ts';
 import { migrate } from '@dumont/control-plane/store/migrate.ts';
@@ -55,6 +56,15 @@ onMachines(
       );
     expect(await bootstrap()).toEqual({ kind: 'installed' });
     expect(await bootstrap()).toEqual({ kind: 'installed' });
+    {
+      const address = { host: '127.0.0.1', port: must(machine.ports.get(22), 'SSH is open') };
+      const { signal } = new AbortController();
+      const login = { address, user: 'root', ...identity, clock: systemClock, verifyHostKey: () => Promise.resolve() };
+      await using session = await SshSession.open(login, { signal });
+      await session.run('sleep 30 & exit 0', { signal });
+      const failing = session.run('echo "dumont: error: no room" >&2; echo more; exit 3', { signal });
+      await expect(failing).rejects.toMatchObject({ code: 'PROVIDER', message: expect.stringContaining('no room') });
+    }
     const tokens = () => db.query('select 1 from enrolment_tokens');
     const drawn = (await tokens()).length;
 

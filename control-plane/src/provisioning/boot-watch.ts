@@ -50,11 +50,16 @@ export class BootWatch {
     await this.#bootstrap;
   }
 
-  /** The agent said hello. */
+  /** The agent said hello. Never rejects. */
   async noteHello(): Promise<void> {
     if (this.#letInMs === null) return;
-    const { db, clock } = this.#parts;
-    await noteBootTimes(db, this.#instanceId, { installMs: clock.monotonicMs() - this.#letInMs });
+    const { db, clock, log } = this.#parts;
+    try {
+      await noteBootTimes(db, this.#instanceId, { installMs: clock.monotonicMs() - this.#letInMs });
+    } catch (error) {
+      // A good machine is not given back for a figure.
+      log.warn({ event: 'boot.times', instanceId: this.#instanceId, err: error }, 'install time not kept');
+    }
   }
 
   async #look(signal: AbortSignal): Promise<string | undefined> {

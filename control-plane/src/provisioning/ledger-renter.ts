@@ -125,9 +125,9 @@ export class LedgerRenter implements Renter {
 
   async release(instanceId: InstanceId, reason: string, cause?: ReleaseCause): Promise<void> {
     const { db, clock } = this.#parts;
-    if (cause === 'failed') await noteBootFailure(db, instanceId, { reason, atMs: clock.nowMs() });
     await releaseInstance(this.#parts, instanceId, reason);
     this.#parts.onRelease();
+    if (cause === 'failed') await noteBootFailure(db, instanceId, { reason, atMs: clock.nowMs() });
   }
 
   /**

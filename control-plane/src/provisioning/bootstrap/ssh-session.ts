@@ -92,16 +92,18 @@ export class SshSession implements AsyncDisposable {
   /**
    * Runs a shell script as root and waits for its end. The script goes over standard input: nobody who lists processes
    * sees it. What it leaves running stays, and so does the script itself when the wait is aborted.
-   * @throws {DumontError} PROVIDER with the script's last line of standard error when it fails; UNAVAILABLE, retryable, when
+   * @throws {DumontError} PROVIDER with the line that says why when the script fails; UNAVAILABLE, retryable, when
    *   the connection breaks before it ended; the signal's reason
    */
   async run(script: string, { signal }: { readonly signal: AbortSignal }): Promise<void> {
     signal.throwIfAborted();
-    const { user, address } = this.#login;
+    const { user, address, clock } = this.#login;
     const { promise, resolve, reject } = Promise.withResolvers<number | null>();
     const abort = () => reject(signal.reason as Error);
     signal.addEventListener('abort', abort, { once: true });
-    void this.#closed.then(() => resolve(null));
+    let exitCode: number | null = null;
+    let cancel = () => {};
+    void this.#closed.then(() => resolve(exitCode));
     let stderr = '';
     this.#client.exec(user === 'root' ? RUN_SCRIPT : `sudo -n ${RUN_SCRIPT}`, (error, channel) => {
       if (error !== undefined) return reject(error);
@@ -110,26 +112,20 @@ export class SshSession implements AsyncDisposable {
       });
       channel.resume();
       channel.on('error', reject);
-      channel.on('close', () => resolve(null));
+      channel.on('close', () => resolve(exitCode));
       channel.on('exit', (code: number | null) => {
-        // A daemon that it left may hold the channel open, so nobody waits for its close after a success.
-        if (code === 0) return resolve(0);
-        const cancel = this.#login.clock.after(LAST_WORDS_MS, () => resolve(code));
-        channel.once('close', () => {
-          cancel();
-          resolve(code);
-        });
+        exitCode = code;
+        // A daemon that it left may hold the channel open, so its close is not waited for.
+        if (code === 0) resolve(0);
+        else cancel = clock.after(LAST_WORDS_MS, () => resolve(code));
       });
       channel.end(script);
     });
     try {
       const code = await promise;
       if (code === 0) return;
-      const last =
-        stderr
-          .trim()
-          .split('\n')
-          .findLast((line) => line.includes('error')) ?? stderr.trim();
+      const lines = stderr.trim().split('\n');
+      const last = lines.findLast((line) => line.includes('error')) ?? lines.at(-1);
       if (code !== null) throw new DumontError('PROVIDER', `the installer ended with ${code}: ${last}`);
       throw new Error('the connection broke');
     } catch (error) {
@@ -138,6 +134,7 @@ export class SshSession implements AsyncDisposable {
       const what = `installing over SSH at ${address.host}:${address.port}: ${(error as Error).message}`;
       throw new DumontError('UNAVAILABLE', what, { retryable: true, cause: error });
     } finally {
+      cancel();
       signal.removeEventListener('abort', abort);
     }
   }
