@@ -260,6 +260,7 @@ function buildOperations(ground: Ground, live: LiveSide, stack: AsyncDisposableS
     presence: hub,
     agentEnvironment: agentEnvironment(ground),
     enrolTokenMs: ground.limits.bootDeadlineMs + ENROL_MARGIN_MS,
+    startScriptMs: ground.limits.bootDeadlineMs * START_SCRIPT_SHARE,
     onRelease: () => sweeper.nudge(),
   };
   const parts: OperationParts = {
@@ -285,6 +286,9 @@ function buildOperations(ground: Ground, live: LiveSide, stack: AsyncDisposableS
 
 /** After the boot deadline: a machine that is a little late finds out by being given back, not by a worthless token. */
 const ENROL_MARGIN_MS = 600_000;
+
+/** Of the boot deadline: a start script is done in a minute, and what is left is enough to do it over SSH. */
+const START_SCRIPT_SHARE = 0.3;
 
 const INSTALL_SCRIPT = join(import.meta.dirname, '..', '..', 'install', 'install.sh');
 

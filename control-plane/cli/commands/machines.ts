@@ -1,7 +1,7 @@
 import { Argument, Command, Option } from 'commander';
 import type { LossKind } from '@dumont/shared/api/endpoints.ts';
 import { LOSS_KINDS } from '@dumont/shared/api/endpoints.ts';
-import type { InstanceView, LedgerView } from '@dumont/shared/api/views.ts';
+import type { InstanceView, LedgerTotals, LedgerView } from '@dumont/shared/api/views.ts';
 import { formatBytes, formatDuration } from '@dumont/shared/util/units.ts';
 import type { Cli, CommandHost } from '../cli.ts';
 import { followOperation } from '../follow.ts';
@@ -12,6 +12,7 @@ import { printList } from '../output/list.ts';
 import { paintState } from '../output/state.ts';
 import type { Column } from '../output/table.ts';
 import { addMachineCommand, pendingCommand, revokeCommand } from './enrolments.ts';
+import { forgetMachineCommand, machineHistoryCommand } from './machine-history.ts';
 import { limitOption } from './options.ts';
 
 export function machinesCommand(host: CommandHost): Command {
@@ -59,13 +60,9 @@ export function machinesCommand(host: CommandHost): Command {
     .description('every machine asked for, until proven gone')
     .option('--all', 'closed rows too')
     .addOption(limitOption())
-    .action((options: { all?: boolean; limit: number }) =>
-      host.run(async (cli) => {
-        const all = options.all === true ? 'true' : 'false';
-        const list = await collect(options.limit, (page) => cli.client.call('listLedger', { query: { ...page, all } }));
-        printList(cli, { ...list, columns: ledgerColumns(cli), empty: 'Nothing is rented: the ledger is closed.' });
-      }),
-    );
+    .action((options: { all?: boolean; limit: number }) => host.run((cli) => listLedger(cli, options)));
+  group.addCommand(machineHistoryCommand(host));
+  group.addCommand(forgetMachineCommand(host));
   return group;
 }
 
@@ -101,6 +98,22 @@ function ledgerColumns(cli: Cli): readonly Column<LedgerView>[] {
     { title: 'REF', cell: (item) => item.providerRef ?? NONE, dropOrder: 3 },
     { title: 'OUTCOME', cell: (item) => cli.colors.dim(item.outcome ?? NONE), dropOrder: 4 },
   ];
+}
+
+async function listLedger(cli: Cli, options: { readonly all?: boolean; readonly limit: number }): Promise<void> {
+  const all = options.all === true ? 'true' : 'false';
+  let totals: LedgerTotals | undefined;
+  const list = await collect(options.limit, async (page) => {
+    const answer = await cli.client.call('listLedger', { query: { ...page, all } });
+    ({ totals } = answer);
+    return answer;
+  });
+  printList(cli, { ...list, columns: ledgerColumns(cli), empty: 'Nothing is rented: the ledger is closed.' });
+  if (totals === undefined || totals.costMicroUsd === 0) return;
+  const { costMicroUsd, orphanCount, orphanMicroUsd } = totals;
+  const parts = [`${formatCost(costMicroUsd)} in all`, `${formatCost(orphanMicroUsd)} of it while nobody wanted them`];
+  if (orphanCount > 0) parts.push(`${orphanCount} not proven gone for a minute and more`);
+  cli.note(`${parts.join(' · ')}.`);
 }
 
 function ledgerStatus({ colors }: Cli, row: LedgerView): string {

@@ -55,14 +55,14 @@ const TRIGGERS: Readonly<Record<FailoverReport['trigger'], readonly string[]>> =
 
 function factsOf(cli: View, report: FailoverReport): readonly Fact[] {
   const { snapshot, restore } = report;
-  const races = report.loserInstanceIds.length;
   const detail = (item: FailoverReport['evidence'][number]) => (item.detail === undefined ? '' : ` (${item.detail})`);
   return [
     ['why', [report.reason, ...TRIGGERS[report.trigger]]],
     ['evidence', report.evidence.map((item) => `${item.hard ? 'hard: ' : ''}${item.kind}${detail(item)}`)],
     ['from', machineParts(cli, report.from)],
     ['to', machineParts(cli, report.to)],
-    ['race', races === 0 ? [] : [`${races + 1} machines rented`, `${races} given back`]],
+    ['chosen', placementParts(report)],
+    ['race', raceParts(report)],
     ['attempts', report.attempts > 1 ? [String(report.attempts)] : []],
     ['snapshot', snapshot === null ? [] : snapshotParts(cli, snapshot)],
     ['standby', standbyParts(report)],
@@ -74,6 +74,27 @@ function factsOf(cli: View, report: FailoverReport): readonly Fact[] {
     ['gateway', gatewayParts(report)],
     ['epoch', report.epoch === null ? [] : [String(report.epoch)]],
   ];
+}
+
+/** Why this offer: what an hour on it was expected to cost, and what was given up to find it. */
+function placementParts({ placement }: FailoverReport): readonly string[] {
+  if (placement === null) return [];
+  const { score, widened } = placement;
+  const loss = `${(score.expectedLoss * 100).toFixed(1)} % loss`;
+  return [
+    `${formatPrice(score.totalMicroUsd)} expected`,
+    `with ${loss} and ${formatDuration(score.restoreS * 1_000)} of restore`,
+    ...(score.standbyRttMs === null ? [] : [`${Math.round(score.standbyRttMs)} ms from the standby`]),
+    ...(widened.length === 0 ? [] : [`not as preferred: ${widened.map((name) => WIDENED[name]).join(', ')}`]),
+  ];
+}
+
+const WIDENED = { gpuNames: 'GPU', regions: 'region', price: 'price' } as const;
+
+function raceParts({ loserInstanceIds, loserCostMicroUsd }: FailoverReport): readonly string[] {
+  const losers = loserInstanceIds.length;
+  if (losers === 0) return [];
+  return [`${losers + 1} machines rented`, `${losers} given back for ${formatCost(loserCostMicroUsd)}`];
 }
 
 function machineParts(cli: View, machine: FailoverReport['from']): readonly string[] {

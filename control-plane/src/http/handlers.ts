@@ -8,6 +8,7 @@ import { failoverHandlers } from './routes/failovers.ts';
 import { healthHandlers } from './routes/health.ts';
 import { instanceHandlers } from './routes/instances.ts';
 import { ledgerHandlers } from './routes/ledger.ts';
+import { machineHistoryHandlers } from './routes/machine-history.ts';
 import { operationHandlers } from './routes/operations.ts';
 import { regionHandlers } from './routes/regions.ts';
 import { snapshotHandlers } from './routes/snapshots.ts';
@@ -28,6 +29,7 @@ export function createHandlers(services: ApiServices): Handlers {
     ...detectionHandlers(services),
     ...operationHandlers(services),
     ...ledgerHandlers(services),
+    ...machineHistoryHandlers(services),
     ...eventHandlers(services),
     ...regionHandlers(),
   };

@@ -21,6 +21,7 @@ import type { ReturnData, TakeoverRow } from '../store/takeovers.ts';
 import { findReturn, findTakeover, findUnusedStandby } from '../store/takeovers.ts';
 import type { WorkspaceRow } from '../store/workspaces.ts';
 import { findWorkspace } from '../store/workspaces.ts';
+import { placementOf } from './choose-offers.ts';
 import type { FailoverData } from './failover.ts';
 import { failoverDataSchema } from './failover.ts';
 
@@ -36,6 +37,7 @@ export async function buildFailoverReport(db: Queryable, failoverId: string, now
   const steps = await listSteps(db, failoverId);
   const rented = await listByOperation(db, operation.id);
   const to = rented.find(({ id }) => id === data.replacement?.instanceId);
+  const losers = rented.filter(({ id }) => id !== to?.id);
   const from = data.fromInstanceId === null ? undefined : await findInstance(db, data.fromInstanceId);
   const snapshot = data.restoredSnapshotId === null ? undefined : await findSnapshot(db, data.restoredSnapshotId);
   const { fromInstanceId } = data;
@@ -79,7 +81,9 @@ export async function buildFailoverReport(db: Queryable, failoverId: string, now
     check: data.check,
     workloadResumedAtMs: data.workloadResumedAtMs,
     attempts: data.attempts + (data.replacement === null ? 0 : 1),
-    loserInstanceIds: rented.filter(({ id }) => id !== to?.id).map(({ id }) => id),
+    placement: to === undefined ? null : placementOf(steps, to.offer),
+    loserInstanceIds: losers.map(({ id }) => id),
+    loserCostMicroUsd: await costOf(db, losers, operation.finishedAtMs ?? nowMs),
     costMicroUsd: await costOf(db, rented, operation.finishedAtMs ?? nowMs),
     startedAtMs: operation.createdAtMs,
     finishedAtMs: operation.finishedAtMs,

@@ -1,7 +1,6 @@
 import type { InstanceId, OperationId, WorkspaceId } from '@dumont/shared/model/ids.ts';
 import { newId } from '@dumont/shared/model/ids.ts';
 import type { Offer } from '@dumont/shared/model/offer.ts';
-import { rankOffers } from '@dumont/shared/model/offer.ts';
 import type { CommandProgress } from '@dumont/shared/protocol/command.ts';
 import { must } from '@dumont/shared/util/assert.ts';
 import { Deadline } from '@dumont/shared/util/deadline.ts';
@@ -15,6 +14,7 @@ import { findSnapshot } from '../store/snapshots.ts';
 import type { WorkspaceRow } from '../store/workspaces.ts';
 import { findWorkspace } from '../store/workspaces.ts';
 import { refOf } from '../workspaces/assignments.ts';
+import { chooseOffers } from './choose-offers.ts';
 import type { MoveData } from './move-data.ts';
 import { fence } from './fence.ts';
 import { discardReplacement, withRestored } from './move-data.ts';
@@ -52,15 +52,21 @@ export async function searchStep<Data extends MoveData>(
   const workspace = await workspaceOf(parts, context.workspaceId);
   const { offers, failures } = await searchAll(parts, context.signal);
   const fresh = offers.filter((offer) => !data.excludedMachineIds.includes(offer.machineId));
-  const fitting = rankOffers(fresh, workspace.policy.offers);
-  const elsewhere = fitting.filter((offer) => !data.avoidedMachineIds.includes(offer.machineId));
-  const shortlist = (elsewhere.length > 0 ? elsewhere : fitting).slice(0, SHORTLIST_LENGTH);
+  const { avoidedMachineIds } = data;
+  const choice = await chooseOffers(parts, workspace, { offers: fresh, avoidedMachineIds, length: SHORTLIST_LENGTH });
+  const { widened, scores, blacklistedCount } = choice;
   const detail = {
     offersSeen: offers.length,
-    offersFitting: shortlist.length,
+    offersFitting: choice.offers.length,
+    ...(blacklistedCount > 0 && { offersBlacklisted: blacklistedCount }),
+    ...(widened.length > 0 && { widened }),
     ...(failures.length > 0 && { failures }),
+    scores,
   };
-  if (shortlist.length > 0) return { event: 'offersFound', data: { ...data, offers: [...shortlist] }, detail };
+  if (choice.offers.length > 0) {
+    if (widened.length > 0) await record(parts, context, { type: 'placement.widened', data: { widened } });
+    return { event: 'offersFound', data: { ...data, offers: [...choice.offers] }, detail };
+  }
   const waitedMs = parts.clock.nowMs() - context.createdAtMs;
   if (waitedMs > parts.limits.giveUpAfterMs) {
     return {

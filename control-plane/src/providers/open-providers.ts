@@ -3,6 +3,7 @@ import type { Clock } from '@dumont/shared/util/clock.ts';
 import type { Random } from '@dumont/shared/util/random.ts';
 import type { ControlConfig, ControlSecrets } from '../config.ts';
 import { cloudProviders } from './cloud-providers.ts';
+import { loadCompute } from './gcp/compute-api.ts';
 import { LocalProvider } from './local/local-provider.ts';
 import type { Provider, ProviderRegistry } from './provider.ts';
 import { openVast } from './vast/open-vast.ts';
@@ -17,8 +18,10 @@ export interface OpenProvidersOptions {
   readonly log: Logger;
 }
 
-/** Everybody who is configured to rent machines out. */
+/** Everybody who is configured to rent machines out, ready to be asked. */
 export async function openProviders(options: OpenProvidersOptions): Promise<ProviderRegistry> {
+  // Now: later it would hold up heartbeats.
+  if (options.secrets.clouds.gcp !== undefined) await loadCompute();
   const ours = [localProvider(options), await vastProvider(options)].filter((provider) => provider !== undefined);
   const found = [...ours, ...cloudProviders(options.secrets.clouds, options)];
   return new Map(found.map((provider) => [provider.name, provider]));

@@ -58,6 +58,8 @@ export type CreateOutcome =
  */
 export interface Provider {
   readonly name: string;
+  /** How to get into its machines with an SSH key of ours; absent: there is no way. */
+  readonly sshAccess?: SshAccess;
   /** Current listings, unfiltered by policy and in no particular order; at most a few hundred. */
   searchOffers(options: { readonly signal: AbortSignal }): Promise<readonly Offer[]>;
   /**
@@ -70,6 +72,16 @@ export interface Provider {
   list(options: { readonly signal: AbortSignal }): Promise<readonly ProviderMachine[]>;
   /** Asks for destruction; destroying an unknown machine is success. Completion is proven by `show` answering null. */
   destroy(ref: ProviderRef, options: { readonly signal: AbortSignal }): Promise<void>;
+}
+
+/** Where the agent can be installed over SSH, as `ssh` of a machine tells. */
+export interface SshAccess {
+  /** Who logs in: root, or somebody who becomes root by sudo without a password. */
+  readonly user: string;
+  /** Its machines start with a script that installs the agent; SSH is for where that did not work. */
+  readonly hasStartScript: boolean;
+  /** Lets the holder of an OpenSSH public key log in, soon; idempotent. Throws as the provider's methods do. */
+  letIn(ref: ProviderRef, publicKey: string, options: { readonly signal: AbortSignal }): Promise<void>;
 }
 
 /** Providers by name. */

@@ -7,6 +7,7 @@ import type {
   FailedAttempt,
   FailedRelease,
   ObtainOptions,
+  ReleaseCause,
   RentOutcome,
   StrategyOutcome,
 } from './strategy.ts';
@@ -54,7 +55,7 @@ export class Candidates {
     // A renter may answer an abort with "failed"; that says nothing about the machine.
     signal.throwIfAborted();
     this.#attempts.push({ offerId, instanceId, reason: booted.reason });
-    this.#release(instanceId, booted.reason);
+    this.#release(instanceId, booted.reason, 'failed');
     return null;
   }
 
@@ -125,15 +126,19 @@ export class Candidates {
     }
   }
 
-  #release(instanceId: InstanceId, reason: string): void {
+  #release(instanceId: InstanceId, reason: string, cause?: ReleaseCause): void {
     assert(this.#held.delete(instanceId), 'a machine is released once');
     this.#losers.push(instanceId);
-    this.#releases.push(this.#askRelease(instanceId, reason));
+    this.#releases.push(this.#askRelease(instanceId, reason, cause));
   }
 
-  async #askRelease(instanceId: InstanceId, reason: string): Promise<FailedRelease | null> {
+  async #askRelease(
+    instanceId: InstanceId,
+    reason: string,
+    cause: ReleaseCause | undefined,
+  ): Promise<FailedRelease | null> {
     try {
-      await this.#options.renter.release(instanceId, reason);
+      await this.#options.renter.release(instanceId, reason, cause);
       return null;
     } catch (error) {
       return { instanceId, error };

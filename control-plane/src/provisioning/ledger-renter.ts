@@ -4,12 +4,8 @@ import type { AgentRole } from '@dumont/shared/model/instance.ts';
 import type { Offer } from '@dumont/shared/model/offer.ts';
 import { STANDBY_SYNC_PORT } from '@dumont/shared/protocol/sync.ts';
 import { must } from '@dumont/shared/util/assert.ts';
-import type { Clock } from '@dumont/shared/util/clock.ts';
-import { DumontError } from '@dumont/shared/util/errors.ts';
-import type { CreateOutcome, Provider, ProviderRegistry } from '../providers/provider.ts';
-import type { Database } from '../store/database.ts';
+import type { CreateOutcome } from '../providers/provider.ts';
 import type { EventType } from '../store/event-types.ts';
-import { findEnrolment } from '../store/enrolments.ts';
 import { appendEvent } from '../store/events.ts';
 import {
   applyInstanceEvent,
@@ -18,13 +14,13 @@ import {
   listHeldByOperation,
   setProviderRef,
 } from '../store/instances.ts';
-import { askRelease, closeRefused, findLedger, markRented, openLedgerRow } from '../store/ledger.ts';
+import { askRelease, closeRefused, markRented, openLedgerRow } from '../store/ledger.ts';
+import { noteBootFailure, openBoot } from '../store/machine-boots.ts';
 import { issueEnrolToken } from '../workspaces/enrolment.ts';
 import { findWorkspace } from '../store/workspaces.ts';
-import type { Renter } from './strategy.ts';
-
-/** How often a booting machine's status is asked for: providers bill requests to a rate limit, agents speak up themselves. */
-const STATUS_POLL_MS = 1_000;
+import { BootWatch, type BootWatchParts } from './boot-watch.ts';
+import { providerOf } from './provider-of.ts';
+import type { ReleaseCause, Renter } from './strategy.ts';
 
 /** What the renter needs to hear of connected agents; the hub implements it. */
 export interface AgentPresence {
@@ -32,19 +28,11 @@ export interface AgentPresence {
   waitConnected(instanceId: InstanceId, options: { readonly signal: AbortSignal }): Promise<void>;
 }
 
-export interface RenterParts {
-  readonly db: Database;
-  readonly clock: Clock;
-  readonly providers: ProviderRegistry;
+/** Of the environment of agents: the control plane's URL, log level, storage mount. */
+export interface RenterParts extends BootWatchParts {
   readonly presence: AgentPresence;
   /** Prefix of every label this installation gives a machine. */
   readonly labelPrefix: string;
-  /** From an order until its enrolment token is worthless, ms: longer than a machine may take to come up. */
-  readonly enrolTokenMs: number;
-  /** Environment of every agent besides its token: the control plane's URL, log level, storage mount. */
-  readonly agentEnvironment: Readonly<Record<string, string>>;
-  /** Called after each commit that appended events. */
-  readonly onChange: () => void;
   /** Lets the sweeper act on a release at once. */
   readonly onRelease: () => void;
 }
@@ -89,7 +77,8 @@ export class LedgerRenter implements Renter {
         offer,
         atMs,
       });
-      const { provider: name, priceMicroUsdPerHour } = offer;
+      const { provider: name, machineId, priceMicroUsdPerHour } = offer;
+      await openBoot(tx, { instanceId, provider: name, machineId, atMs });
       await openLedgerRow(tx, { instanceId, provider: name, label, priceMicroUsdPerHour, atMs });
       await this.#event(tx, 'machine.requested', instanceId, { offerId: offer.offerId, machineId: offer.machineId });
       return issueEnrolToken(tx, instanceId, { atMs, expiresAtMs: atMs + this.#parts.enrolTokenMs });
@@ -109,7 +98,7 @@ export class LedgerRenter implements Renter {
   }
 
   async waitReady(instanceId: InstanceId, signal: AbortSignal): ReturnType<Renter['waitReady']> {
-    const { presence, clock } = this.#parts;
+    const { presence } = this.#parts;
     const failed = new AbortController();
     const either = AbortSignal.any([signal, failed.signal]);
     const connected = presence.waitConnected(instanceId, { signal: either }).then(
@@ -122,18 +111,23 @@ export class LedgerRenter implements Renter {
       },
     );
     const stopWatching = new AbortController();
-    const watch = this.#watchBoot(instanceId, failed, AbortSignal.any([either, stopWatching.signal]), clock);
+    const watch = new BootWatch(this.#parts, instanceId, (reason) => failed.abort(reason));
+    const watching = watch.run(AbortSignal.any([either, stopWatching.signal]));
     try {
-      return await connected;
+      const outcome = await connected;
+      if (outcome.kind === 'ready') await watch.noteHello();
+      return outcome;
     } finally {
       stopWatching.abort();
-      await watch;
+      await watching;
     }
   }
 
-  async release(instanceId: InstanceId, reason: string): Promise<void> {
+  async release(instanceId: InstanceId, reason: string, cause?: ReleaseCause): Promise<void> {
+    const { db, clock } = this.#parts;
     await releaseInstance(this.#parts, instanceId, reason);
     this.#parts.onRelease();
+    if (cause === 'failed') await noteBootFailure(db, instanceId, { reason, atMs: clock.nowMs() });
   }
 
   /**
@@ -189,33 +183,6 @@ export class LedgerRenter implements Renter {
     return outcome;
   }
 
-  /** Turns a provider's "this will never come up" into a failure; a status that cannot be had is no news. */
-  async #watchBoot(instanceId: InstanceId, failed: AbortController, signal: AbortSignal, clock: Clock): Promise<void> {
-    while (!signal.aborted) {
-      try {
-        await clock.sleep(STATUS_POLL_MS, signal);
-        const reason = await this.#bootFailure(instanceId, signal);
-        if (reason !== undefined) failed.abort(reason);
-      } catch {
-        // Aborted, or the provider did not answer this time: the boot deadline bounds the wait.
-      }
-    }
-  }
-
-  async #bootFailure(instanceId: InstanceId, signal: AbortSignal): Promise<string | undefined> {
-    const instance = await findInstance(this.#parts.db, instanceId);
-    if (instance === undefined || instance.state === 'releasing' || instance.state === 'gone')
-      return 'it was given back';
-    const ledger = await findLedger(this.#parts.db, instanceId);
-    if (ledger?.providerRef === null || ledger === undefined) return undefined;
-    const enrolment = await findEnrolment(this.#parts.db, instanceId);
-    if (enrolment !== undefined && enrolment.revokedAtMs !== null) return 'its enrolment token was revoked';
-    const machine = await providerOf(this.#parts.providers, ledger.provider).show(ledger.providerRef, { signal });
-    if (machine === null) return 'the provider does not know it any more';
-    const hopeless = machine.status === 'failed' || machine.status === 'interrupted' || machine.status === 'stopped';
-    return hopeless ? `the provider says ${machine.rawStatus ?? machine.status}` : undefined;
-  }
-
   async #event(
     tx: Parameters<typeof appendEvent>[0],
     type: EventType,
@@ -244,13 +211,4 @@ export async function releaseInstance(
     await appendEvent(tx, { type: 'machine.releasing', atMs, workspaceId, instanceId, operationId, data: { reason } });
   });
   parts.onChange();
-}
-
-/** @throws {DumontError} UNSUPPORTED when the provider is not configured (any more). */
-export function providerOf(providers: ProviderRegistry, name: string): Provider {
-  const provider = providers.get(name);
-  if (provider !== undefined) return provider;
-  throw new DumontError('UNSUPPORTED', `provider ${name} is not configured`, {
-    hint: `Configured: ${[...providers.keys()].join(', ')}.`,
-  });
 }

@@ -45,9 +45,12 @@ export interface Renter {
   rent(offer: Offer, signal: AbortSignal): Promise<RentOutcome>;
   /** Resolves when the machine's agent said hello, or the machine failed. */
   waitReady(instanceId: InstanceId, signal: AbortSignal): Promise<BootOutcome>;
-  /** Asks for its destruction; the sweeper proves it. */
-  release(instanceId: InstanceId, reason: string): Promise<void>;
+  /** Asks for its destruction; the sweeper proves it. A machine that `failed` to come up is held against its host. */
+  release(instanceId: InstanceId, reason: string, cause?: ReleaseCause): Promise<void>;
 }
+
+/** Absent: it did nothing wrong. */
+export type ReleaseCause = 'failed';
 
 export type RentOutcome =
   | { readonly kind: 'rented'; readonly instanceId: InstanceId }

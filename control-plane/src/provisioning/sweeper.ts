@@ -10,7 +10,8 @@ import { appendEvent } from '../store/events.ts';
 import { applyInstanceEvent, findInstance, listForgotten, setProviderRef } from '../store/instances.ts';
 import type { LedgerRow } from '../store/ledger.ts';
 import { confirmGone, findLedgerByLabel, listReleasing, markRented, resetGone } from '../store/ledger.ts';
-import { providerOf, releaseInstance } from './ledger-renter.ts';
+import { releaseInstance } from './ledger-renter.ts';
+import { providerOf } from './provider-of.ts';
 
 export interface SweeperParts {
   readonly db: Database;

@@ -128,6 +128,29 @@ export async function listLedger(
   return rows.map(toLedger);
 }
 
+/** Sums over all rows; an open rental costs until now. */
+export async function ledgerTotals(
+  db: Queryable,
+  options: { readonly nowMs: number; readonly orphanAfterMs: number },
+): Promise<{ readonly costMicroUsd: number; readonly orphanCount: number; readonly orphanMicroUsd: number }> {
+  const costSince = (start: string) =>
+    `ceil(coalesce(sum(greatest(coalesce(gone_at, $1::bigint) - ${start}, 0)::double precision
+       * price_micro_usd_per_hour / 3600000), 0))::bigint`;
+  const rows = await db.query(
+    `select ${costSince('rented_at')} as cost,
+       ${costSince('case when release_asked_at is null then null else greatest(release_asked_at, rented_at) end')} as orphaned,
+       count(*) filter (where gone_at is null and release_asked_at <= $1::bigint - $2::bigint) as orphans
+     from ledger where rented_at is not null`,
+    [options.nowMs, options.orphanAfterMs],
+  );
+  const row = rows[0] as Row;
+  return {
+    costMicroUsd: integer(row, 'cost'),
+    orphanCount: integer(row, 'orphans'),
+    orphanMicroUsd: integer(row, 'orphaned'),
+  };
+}
+
 function toLedger(row: Row): LedgerRow {
   return {
     instanceId: text(row, 'instance_id') as InstanceId,

@@ -9,6 +9,7 @@ import { BRANCH_ENDPOINTS } from './branch-endpoints.ts';
 import { DETECTION_ENDPOINTS } from './detection.ts';
 import type { Endpoint } from './endpoint.ts';
 import { failoverReportSchema } from './failover-report.ts';
+import { MACHINE_HISTORY_ENDPOINTS } from './machine-history.ts';
 import { nothing, page, pageOf } from './paging.ts';
 import { REGION_ENDPOINTS } from './region-endpoints.ts';
 import {
@@ -16,6 +17,7 @@ import {
   enrolmentViewSchema,
   eventViewSchema,
   instanceViewSchema,
+  ledgerTotalsSchema,
   ledgerViewSchema,
   operationSummarySchema,
   operationViewSchema,
@@ -367,8 +369,9 @@ export const ENDPOINTS = {
     successStatus: 200,
     query: z.strictObject({ ...page, all: z.enum(['true', 'false']).default('false') }),
     body: nothing,
-    response: pageOf(ledgerViewSchema),
+    response: pageOf(ledgerViewSchema).extend({ totals: ledgerTotalsSchema }),
   },
+  ...MACHINE_HISTORY_ENDPOINTS,
   listEvents: {
     method: 'GET',
     path: '/events/history',

@@ -4,6 +4,7 @@ import { FAILOVER_STATES } from '../model/failover.ts';
 import { checkReportSchema } from '../model/workload-check.ts';
 import { restoreResultSchema } from '../protocol/command.ts';
 import { countSchema, wallMsSchema } from '../protocol/primitives.ts';
+import { placementScoreSchema } from './machine-history.ts';
 
 const machineSchema = z.object({
   instanceId: z.string(),
@@ -116,8 +117,18 @@ export const failoverReportSchema = z.object({
   check: checkReportSchema.nullable(),
   workloadResumedAtMs: wallMsSchema.nullable(),
   attempts: z.int(),
+  /** Why the replacement's offer was chosen; null without one, and for a machine that its owner brought. */
+  placement: z
+    .object({
+      score: placementScoreSchema,
+      /** What the policy prefers and nobody offered. */
+      widened: z.array(z.enum(['gpuNames', 'regions', 'price'])),
+    })
+    .nullable(),
   /** Machines rented for this failover that did not win. */
   loserInstanceIds: z.array(z.string()),
+  /** What they cost until the end of the failover, micro-dollars. */
+  loserCostMicroUsd: countSchema,
   /** Replacement and losers from their rental to the end of the failover, micro-dollars. */
   costMicroUsd: countSchema,
   startedAtMs: wallMsSchema,

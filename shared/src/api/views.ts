@@ -182,6 +182,16 @@ export const ledgerViewSchema = z.object({
 });
 export type LedgerView = z.infer<typeof ledgerViewSchema>;
 
+/** Of all rows ever, whichever page is shown. */
+export const ledgerTotalsSchema = z.object({
+  costMicroUsd: countSchema,
+  /** Machines wanted gone for a minute and more that no provider has denied twice. */
+  orphanCount: countSchema,
+  /** What machines cost from when nobody wanted them until they were proven gone: orphan dollars. */
+  orphanMicroUsd: countSchema,
+});
+export type LedgerTotals = z.infer<typeof ledgerTotalsSchema>;
+
 /** One line of history; `eventId` grows, so a client can resume after the last it saw. */
 export const eventViewSchema = z.object({
   eventId: countSchema,

@@ -16,7 +16,7 @@ export const LONE_COMMIT_DELAY_MS = { fast: 3_000, balanced: 12_000, cautious: 2
 export const detectModeSchema = z.enum(['fast', 'balanced', 'cautious', 'adaptive']);
 export type DetectMode = z.infer<typeof detectModeSchema>;
 
-export const strategySchema = z.enum(['race', 'coldstart']);
+export const strategySchema = z.enum(['race', 'coldstart', 'roundrobin']);
 export type StrategyName = z.infer<typeof strategySchema>;
 
 /** Time for one hook but `postRestore`: the workload, or a move, waits for it. */
@@ -61,6 +61,13 @@ export function hookTimeoutMs(workload: Workload): number {
   return workload.hookTimeoutMs ?? DEFAULT_HOOK_TIMEOUT_MS;
 }
 
+/** Taken while there is any; else given up one after the other, in the order of this list. The rest of the policy holds. */
+const offerPreferenceSchema = z.strictObject({
+  gpuNames: z.array(z.string().min(1)).max(64).default([]).describe('Preferred GPU names; empty: any.'),
+  regions: z.array(z.string().min(1)).max(64).default([]).describe('Preferred regions; empty: any.'),
+  maxPriceMicroUsdPerHour: z.int().positive().optional().describe('Preferred highest price, micro-dollars per hour.'),
+});
+
 /** What a machine may cost and be. Requirement C4; every default can be changed per workspace. */
 export const offerPolicySchema = z.strictObject({
   maxPriceMicroUsdPerHour: z.int().positive().default(1_000_000).describe('Price cap, micro-dollars per hour.'),
@@ -69,6 +76,7 @@ export const offerPolicySchema = z.strictObject({
   gpuNames: z.array(z.string().min(1)).max(64).default([]).describe('Acceptable GPU names; empty: any.'),
   allowRegions: z.array(z.string().min(1)).max(64).default([]).describe('Acceptable regions; empty: any.'),
   denyRegions: z.array(z.string().min(1)).max(64).default([]).describe('Regions never used.'),
+  prefer: offerPreferenceSchema.prefault({}),
 });
 export type OfferPolicy = z.infer<typeof offerPolicySchema>;
 

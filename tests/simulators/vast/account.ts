@@ -35,6 +35,8 @@ const CREDIT_USD = 25;
 const [LEAST_PRICE, GREATEST_PRICE] = [0.001, 128];
 const [LEAST_DISK, LONGEST_LABEL, LONGEST_ONSTART] = [8, 256, 4_048];
 
+const START_FAILS: ReadonlySet<string> = new Set(['no-start', 'no-ssh']);
+
 /** The customer: what is rented, with which keys, and what money is left. */
 export class Account {
   readonly contracts = new Map<number, Contract>();
@@ -130,7 +132,7 @@ export class Account {
       ref,
       folder: join(folder, ref),
       environment: { ...containerVariables(id, ask), ...Object.fromEntries(variables) },
-      onstart: order.onstart,
+      onstart: START_FAILS.has(ask.behaviour.kind) ? 'exit 1' : order.onstart,
       ports: ports.map(Number),
     });
     const accountKeys = this.sshKeys.map((key) => key.public_key);

@@ -5,6 +5,10 @@ export type Behaviour =
   | { readonly kind: 'slow-pull'; readonly seconds: number }
   /** Runs, but lets no key in for so long. */
   | { readonly kind: 'ssh-key-delay'; readonly seconds: number }
+  /** Runs, but its start script does not. */
+  | { readonly kind: 'no-start' }
+  /** The same, and it never lets a key in. */
+  | { readonly kind: 'no-ssh' }
   /** Loading for ever. */
   | { readonly kind: 'stuck-loading' }
   | { readonly kind: 'pull-denied' }
@@ -29,6 +33,8 @@ export function parseBehaviour(word: string): Behaviour {
     case 'offline':
       return { kind, seconds };
     case 'ok':
+    case 'no-start':
+    case 'no-ssh':
     case 'stuck-loading':
     case 'pull-denied':
     case 'oci-error':

@@ -282,6 +282,7 @@ export class Contract {
   }
 
   #keys(): readonly string[] {
+    if (this.ask.behaviour.kind === 'no-ssh') return [];
     return [...this.#parts.accountKeys(), ...this.attachedKeys];
   }
 

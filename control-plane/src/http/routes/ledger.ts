@@ -1,10 +1,13 @@
 import { ID_PATTERN } from '@dumont/shared/model/ids.ts';
 import type { LedgerRow } from '../../store/ledger.ts';
-import { listLedger } from '../../store/ledger.ts';
+import { ledgerTotals, listLedger } from '../../store/ledger.ts';
 import { readPage } from '../cursor.ts';
 import type { Handlers } from '../handler.ts';
 import type { ApiServices } from '../services.ts';
 import { ledgerView } from '../views.ts';
+
+/** A destruction is proven in seconds; what takes longer is worth a look. */
+const ORPHAN_AFTER_MS = 60_000;
 
 export function ledgerHandlers(services: ApiServices): Pick<Handlers, 'listLedger'> {
   const { db, clock } = services;
@@ -16,7 +19,9 @@ export function ledgerHandlers(services: ApiServices): Pick<Handlers, 'listLedge
         keyPattern: ID_PATTERN,
         read: ({ key, limit }) => listLedger(db, { includeGone: query.all === 'true', before: key, limit }),
       });
-      return { items: items.map((row) => ledgerView(row, clock.nowMs())), next };
+      const nowMs = clock.nowMs();
+      const totals = await ledgerTotals(db, { nowMs, orphanAfterMs: ORPHAN_AFTER_MS });
+      return { items: items.map((row) => ledgerView(row, nowMs)), next, totals };
     },
   };
 }

@@ -3,7 +3,7 @@ import type { Offer } from '@dumont/shared/model/offer.ts';
 import type { Logger } from '@dumont/shared/node/logger.ts';
 import type { Clock } from '@dumont/shared/util/clock.ts';
 import { DumontError, toDumontError } from '@dumont/shared/util/errors.ts';
-import type { CreateOutcome, CreateRequest, Provider, ProviderMachine, ProviderRef } from '../provider.ts';
+import type { CreateOutcome, CreateRequest, Provider, ProviderMachine, ProviderRef, SshAccess } from '../provider.ts';
 import type { VastApi } from './vast-api.ts';
 import { VastListing } from './vast-listing.ts';
 import { freshMachine, machineOf } from './vast-machine.ts';
@@ -45,6 +45,11 @@ const MAX_REMEMBERED = 1_000;
  */
 export class VastProvider implements Provider {
   readonly name = VAST_PROVIDER_NAME;
+  readonly sshAccess: SshAccess = {
+    user: 'root',
+    hasStartScript: true,
+    letIn: (ref, publicKey, options) => this.attachSshKey(ref, publicKey, options),
+  };
   readonly #options: VastProviderOptions;
   readonly #listing: VastListing;
   readonly #roster: VastRoster;

@@ -38,6 +38,7 @@ const GOOD_REQUESTS: Partial<Record<EndpointName, GoodRequest>> = {
   upgradeAgents: { body: { workspace: 'demo' } },
   takeSnapshot: { body: { workspace: 'demo' } },
   triggerFailover: { body: { workspace: 'demo' } },
+  forgetMachineHistory: { body: { machine: 'm-4711' } },
 };
 
 function goodRequest(name: EndpointName): GoodRequest {

@@ -102,6 +102,7 @@ export class OperationsWorld implements AsyncDisposable {
       ...ground,
       presence: agents,
       enrolTokenMs: 600_000,
+      startScriptMs: 90_000,
       agentEnvironment: {},
       onRelease: () => this.sweeper.nudge(),
     };

@@ -49,6 +49,7 @@ export class LedgerWorld {
         waitConnected: (id, { signal }) => (this.connected.has(id) ? Promise.resolve() : untilAborted(signal)),
       },
       enrolTokenMs: 600_000,
+      startScriptMs: 90_000,
       agentEnvironment: { DUMONT_CONTROL_URL: 'http://127.0.0.1:1' },
       onRelease: () => (this.releaseCount += 1),
     };

@@ -32,7 +32,8 @@ async function worldOn(db: Database) {
   const workspaceId = await someWorkspace(db);
   const operationId = newId('operation');
   await insertOperation(db, { id: operationId, kind: 'failover', workspaceId, state: 'searching', data: {}, atMs: 1 });
-  const renterParts = { ...ground, presence: agents, enrolTokenMs: 600_000, agentEnvironment: {}, onRelease: () => {} };
+  const bounds = { enrolTokenMs: 600_000, startScriptMs: 90_000 };
+  const renterParts = { ...ground, ...bounds, presence: agents, agentEnvironment: {}, onRelease: () => {} };
   const renter = new LedgerRenter(renterParts, { workspaceId, operationId });
   const sweeper = () =>
     new Sweeper({

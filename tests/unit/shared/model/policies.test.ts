@@ -39,6 +39,7 @@ test('the defaults of a policy are those the product promises', () => {
       gpuNames: [],
       allowRegions: [],
       denyRegions: [],
+      prefer: { gpuNames: [], regions: [] },
     },
   });
   expect(workspacePolicySchema.parse({ workload: { command: 'train' } }).workload).toEqual({
