@@ -86,7 +86,7 @@ class Batch {
     problems.push(...(await this.#promises()));
     const counts = await this.#counts();
     problems.push(...(await this.#giveBack()));
-    return { ...counts, schedules: this.#count, problems, doubleWriterMs: this.#doubleWriterMs };
+    return { ...counts, virtualMs: this.#clock.monotonicMs(), schedules: this.#count, problems, doubleWriterMs: this.#doubleWriterMs };
   }
 
   #doubleWriterMs = 0;

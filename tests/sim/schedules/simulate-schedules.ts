@@ -1,8 +1,6 @@
-import { join } from 'node:path';
-import { openPglite } from '@dumont/control-plane/store/pglite.ts';
+import { openMemoryPglite } from '@dumont/control-plane/store/pglite.ts';
 import { migrate } from '@dumont/control-plane/store/migrate.ts';
 import { systemClock } from '@dumont/shared/util/clock.ts';
-import { makeTempFolder } from '../../world/temp-folder.ts';
 import { simulateBatch, type BatchReport } from './simulate-batch.ts';
 import { Traffic, WatchedDatabase } from './watched-database.ts';
 
@@ -23,8 +21,7 @@ export async function simulateSchedules(options: {
   readonly schedules: number;
   readonly onBatch?: (seed: number, report: BatchReport) => void;
 }): Promise<SchedulesReport> {
-  await using folder = await makeTempFolder();
-  await using engine = await openPglite(join(folder.path, 'database'));
+  await using engine = await openMemoryPglite();
   const startMs = systemClock.monotonicMs();
   const sum = { schedules: 0, failovers: 0, takeovers: 0, averted: 0, doubleWriterMs: 0 };
   const problems: string[] = [];
@@ -36,6 +33,7 @@ export async function simulateSchedules(options: {
     await migrate(engine);
     const traffic = new Traffic();
     const report = await simulateBatch(new WatchedDatabase(engine, traffic), traffic, { seed, schedules });
+    console.error('DBG', traffic.queries, report.virtualMs);
     for (const key of ['schedules', 'failovers', 'takeovers', 'averted'] as const) sum[key] += report[key];
     sum.doubleWriterMs = Math.max(sum.doubleWriterMs, report.doubleWriterMs);
     problems.push(...report.problems.map((problem) => `seed ${seed}: ${problem}`));
