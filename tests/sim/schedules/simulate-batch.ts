@@ -28,6 +28,8 @@ export interface BatchReport extends Outcome {
   readonly failovers: number;
   readonly takeovers: number;
   readonly averted: number;
+  /** How long it lasted by its own clock. */
+  readonly virtualMs: number;
 }
 
 /**

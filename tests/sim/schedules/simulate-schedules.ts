@@ -1,6 +1,8 @@
 import { openMemoryPglite } from '@dumont/control-plane/store/pglite.ts';
 import { migrate } from '@dumont/control-plane/store/migrate.ts';
 import { systemClock } from '@dumont/shared/util/clock.ts';
+import { seededRandom } from '@dumont/shared/util/random.ts';
+import { seedIds } from './seeded-ids.ts';
 import { simulateBatch, type BatchReport } from './simulate-batch.ts';
 import { Traffic, WatchedDatabase } from './watched-database.ts';
 
@@ -23,7 +25,7 @@ export async function simulateSchedules(options: {
 }): Promise<SchedulesReport> {
   await using engine = await openMemoryPglite();
   const startMs = systemClock.monotonicMs();
-  const sum = { schedules: 0, failovers: 0, takeovers: 0, averted: 0, doubleWriterMs: 0 };
+  const sum = { schedules: 0, failovers: 0, takeovers: 0, averted: 0, virtualMs: 0, doubleWriterMs: 0 };
   const problems: string[] = [];
   for (let batch = 0; sum.schedules < options.schedules; batch += 1) {
     const seed = options.seed + batch;
@@ -32,9 +34,9 @@ export async function simulateSchedules(options: {
     await engine.query('create schema public');
     await migrate(engine);
     const traffic = new Traffic();
+    using _ids = seedIds(seededRandom(seed));
     const report = await simulateBatch(new WatchedDatabase(engine, traffic), traffic, { seed, schedules });
-    console.error('DBG', traffic.queries, report.virtualMs);
-    for (const key of ['schedules', 'failovers', 'takeovers', 'averted'] as const) sum[key] += report[key];
+    for (const key of ['schedules', 'failovers', 'takeovers', 'averted', 'virtualMs'] as const) sum[key] += report[key];
     sum.doubleWriterMs = Math.max(sum.doubleWriterMs, report.doubleWriterMs);
     problems.push(...report.problems.map((problem) => `seed ${seed}: ${problem}`));
     options.onBatch?.(seed, report);
