@@ -68,7 +68,10 @@ async function main(): Promise<void> {
 }
 
 async function runSchedules(seed: number, schedules: number, json: boolean): Promise<void> {
+  let done = 0;
   const onBatch = (batchSeed: number, report: BatchReport) => {
+    done += report.schedules;
+    if (!json && process.stderr.isTTY) process.stderr.write(`\r${done} of ${schedules} `);
     for (const problem of report.problems) process.stderr.write(`seed ${batchSeed}: ${problem}\n`);
   };
   const report = await simulateSchedules({ seed, schedules, onBatch });

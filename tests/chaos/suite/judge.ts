@@ -127,7 +127,9 @@ function brokenLoss(evidence: Evidence, lost: readonly Tick[]): readonly string[
   const promisedMs = report.silenceBeganAtMs - (report.rpoMs ?? Infinity);
   if (oldest !== undefined && oldest.wallMs < promisedMs - ROUNDING_MS) {
     const { count, wallMs } = oldest;
-    problems.push(`write ${count} is lost, ${(promisedMs - wallMs).toFixed(0)} ms older than the RPO that was reported`);
+    problems.push(
+      `write ${count} is lost, ${(promisedMs - wallMs).toFixed(0)} ms older than the RPO that was reported`,
+    );
   }
   const held = copies.findLast(({ tick }) => tick.machine === primary)?.tick;
   const isThere = held === undefined || surviving[held.count - 1]?.machine === primary;

@@ -27,7 +27,12 @@ async function main(): Promise<void> {
   if (values.help === true) return print(HELP);
   if (values.list === true) return print(CASES.map(({ name, fault }) => `${name.padEnd(24)}${fault}\n`).join(''));
   const names = values.only?.split(',') ?? CASES.map(({ name }) => name);
-  const chosen = names.map((name) => must(CASES.find((one) => one.name === name), `there is a case ${name}: --list`));
+  const chosen = names.map((name) =>
+    must(
+      CASES.find((one) => one.name === name),
+      `there is a case ${name}: --list`,
+    ),
+  );
   const rounds = Number(values.rounds ?? 1);
   if (!Number.isInteger(rounds) || rounds < 1 || rounds > MAX_ROUNDS) throw new RangeError('--rounds wants 1 to 1000');
   if (!isSealed()) {
@@ -43,7 +48,9 @@ async function main(): Promise<void> {
       const result = await runCase(one);
       results.push(result);
       const verdict = result.problems.length === 0 ? 'kept' : `BROKEN: ${result.problems.join('; ')}`;
-      process.stderr.write(`${one.name}: ${result.outcome}, ${verdict} (${(result.durationMs / 1_000).toFixed(0)} s)\n`);
+      process.stderr.write(
+        `${one.name}: ${result.outcome}, ${verdict} (${(result.durationMs / 1_000).toFixed(0)} s)\n`,
+      );
     }
   }
   print(values.json === true ? `${JSON.stringify(results)}\n` : `${renderTable(results)}\n`);

@@ -57,7 +57,7 @@ export class Observer implements AsyncDisposable {
       const body = (await answer.json()) as { readonly machine?: unknown };
       const isHeard = answer.status === 200 && typeof body.machine === 'string';
       if (!isHeard || this.answers.length >= MAX_RECORDS) return;
-      this.answers.push({ machine: body.machine as string, atMs: systemClock.nowMs() });
+      this.answers.push({ machine: body.machine, atMs: systemClock.nowMs() });
     } catch {
       // Nobody serves right now: a user tries again too.
     }

@@ -51,9 +51,13 @@ async function play(chaosCase: ChaosCase, stage: Stage): Promise<Omit<CaseResult
   await systemClock.sleep(WARM_UP_MS);
   const faultAtMs = systemClock.nowMs();
   await chaosCase.inject(stage);
-  const report = chaosCase.expects === 'failover' ? await workspace.failoverOver(1, FAILOVER_MS) : await calm(chaosCase, stage);
+  const report =
+    chaosCase.expects === 'failover' ? await workspace.failoverOver(1, FAILOVER_MS) : await calm(chaosCase, stage);
   const primary = await workspace.primary();
-  const problems = [...(await expectationsMissed(chaosCase, stage, { primary, report })), ...(await worksOn(stage, primary))];
+  const problems = [
+    ...(await expectationsMissed(chaosCase, stage, { primary, report })),
+    ...(await worksOn(stage, primary)),
+  ];
   await watching[Symbol.asyncDispose]();
   const figures = judge(await gather(stage, { observer, primary, report, faultAtMs }));
   problems.push(...figures.problems, ...(await stage.end()));
@@ -80,7 +84,9 @@ async function expectationsMissed(
     return [`a failover was expected; it ended ${report?.state ?? 'before it began'}: ${report?.error ?? 'no error'}`];
   }
   const { epoch } = await workspace.view();
-  return isSame && epoch === 1 ? [] : [`nothing was expected to move, but it is epoch ${epoch}: ${report?.reason ?? ''}`];
+  return isSame && epoch === 1
+    ? []
+    : [`nothing was expected to move, but it is epoch ${epoch}: ${report?.reason ?? ''}`];
 }
 
 /** The work goes on where the workspace is now, what was acknowledged is there, and it can be saved. */
@@ -90,10 +96,11 @@ async function worksOn({ workspace }: Stage, primary: InstanceView): Promise<rea
   const before = (await lastTickIn(folder))?.count ?? 0;
   const goesOn = async () => ((await lastTickIn(folder))?.count ?? 0) > before;
   await eventually('the work goes on', goesOn, WORK_MS).catch(() => problems.push('the work does not go on'));
-  const isSaved = () => workspace.writeSafely('after.txt', 'saved after the fault').then(
-    () => true,
-    () => false,
-  );
+  const isSaved = () =>
+    workspace.writeSafely('after.txt', 'saved after the fault').then(
+      () => true,
+      () => false,
+    );
   await eventually('it can be saved', isSaved, WORK_MS).catch(() => problems.push('it cannot be saved'));
   const kept = (await workspace.snapshots())[0];
   if (kept === undefined) return [...problems, 'there is no snapshot'];
@@ -111,7 +118,9 @@ async function gather(
 ): Promise<Evidence> {
   const { workspace, primary, standby } = stage;
   const { observer, report, faultAtMs } = seen;
-  const { items } = await stage.site.client.call('listInstances', { query: { workspace: workspace.name, all: 'true' } });
+  const { items } = await stage.site.client.call('listInstances', {
+    query: { workspace: workspace.name, all: 'true' },
+  });
   const refs = new Map(items.map(({ instanceId, providerRef }) => [instanceId, providerRef ?? instanceId]));
   // Of its own snapshots the workspace was made from one that no machine took.
   const commits = (await workspace.snapshots()).toReversed().flatMap(({ instanceId, epoch, committedAtMs: atMs }) => {

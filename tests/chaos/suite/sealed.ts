@@ -36,6 +36,11 @@ export async function runSealed(program: string, args: readonly string[]): Promi
 
 async function isInstalled(tool: string): Promise<boolean> {
   const folders = ['/usr/sbin', '/usr/bin', '/sbin', '/bin'];
-  const found = folders.map((folder) => access(`${folder}/${tool}`).then(() => true, () => false));
+  const found = folders.map((folder) =>
+    access(`${folder}/${tool}`).then(
+      () => true,
+      () => false,
+    ),
+  );
   return (await Promise.all(found)).includes(true);
 }

@@ -183,7 +183,9 @@ export class Stage implements AsyncDisposable {
     await site.client.call('destroyInstance', { params, query: { snapshot: 'false' } });
     const problems: string[] = [];
     const isClosed = async () => (await site.client.call('listLedger')).items.length === 0;
-    await eventually('the books are closed', isClosed, READY_MS).catch(() => problems.push('machines are left in the books'));
+    await eventually('the books are closed', isClosed, READY_MS).catch(() =>
+      problems.push('machines are left in the books'),
+    );
     const { signal } = new AbortController();
     if ((await site.provider.list({ signal })).length > 0) problems.push('machines are left at the provider');
     const left = await processesOf(site);

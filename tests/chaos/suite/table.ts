@@ -18,7 +18,12 @@ const LAST_NUMBER = 6;
 export function renderTable(results: readonly CaseResult[]): string {
   const lines = [COLUMNS.map(([title]) => title), ...results.map((one) => COLUMNS.map(([, cell]) => cell(one)))];
   const widths = COLUMNS.map((_, column) => Math.max(...lines.map((line) => line[column]?.length ?? 0)));
-  const table = lines.map((line) => line.map((cell, column) => pad(cell, column, widths[column] ?? 0)).join('  ').trimEnd());
+  const table = lines.map((line) =>
+    line
+      .map((cell, column) => pad(cell, column, widths[column] ?? 0))
+      .join('  ')
+      .trimEnd(),
+  );
   const broken = results.flatMap(({ name, problems }) => problems.map((problem) => `${name}: ${problem}`));
   return [...table, '', ...broken, summary(results)].join('\n');
 }

@@ -92,7 +92,10 @@ export class ControlPlaneLife {
     this.provider = provider;
     const log = createLogger('sim', 'silent');
     const onChange = () => {};
-    const standbySync = { secret: 'of the simulation', locate: () => Promise.resolve({ host: '10.0.0.9', port: 4_000 }) };
+    const standbySync = {
+      secret: 'of the simulation',
+      locate: () => Promise.resolve({ host: '10.0.0.9', port: 4_000 }),
+    };
     const settings = { heartbeatIntervalMs: 200, storage: fileGrants('/none'), standbySync };
     this.directory = new DatabaseAgentDirectory({ db, clock, settings, storageName: 'file', onChange });
     const providers = new Map([[provider.name, provider]]);
@@ -121,7 +124,12 @@ export class ControlPlaneLife {
     const live = { hub, wardship, standbyLag, changed, renterFor };
     this.parts = { ...ground, ...live, random, strategies: STRATEGIES, limits: LIMITS };
     const { parts: p } = this;
-    const kinds = [anyKind(failoverKind(p)), anyKind(provisionKind(p)), anyKind(releaseKind(p)), anyKind(standbyKind(p))];
+    const kinds = [
+      anyKind(failoverKind(p)),
+      anyKind(provisionKind(p)),
+      anyKind(releaseKind(p)),
+      anyKind(standbyKind(p)),
+    ];
     this.runner = new OperationRunner({ ...ground, random, kinds, owner });
     const guardian = new Guardian(p, this.runner);
     verdicts.to = guardian.onVerdict;
@@ -196,7 +204,8 @@ export class ControlPlaneLife {
   /** The machine's sockets broke: seen at once, unlike silence. */
   hangUp(instanceId: InstanceId): void {
     if (this.#clock.isStopped) this.#unread.push(() => this.hangUp(instanceId));
-    else if (this.#sessions.delete(instanceId) && !this.#isDead) this.#monitor.disconnected(instanceId, { abrupt: true });
+    else if (this.#sessions.delete(instanceId) && !this.#isDead)
+      this.#monitor.disconnected(instanceId, { abrupt: true });
   }
 
   #read(instanceId: InstanceId, beat: Heartbeat): void {

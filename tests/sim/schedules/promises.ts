@@ -20,7 +20,9 @@ export async function brokenPromises(
   },
 ): Promise<Outcome> {
   const { workspaceId, machines } = facts;
-  const mine = new Map(machines.filter(({ assignment }) => assignment?.workspaceId === workspaceId).map((one) => [one.ref, one]));
+  const mine = new Map(
+    machines.filter(({ assignment }) => assignment?.workspaceId === workspaceId).map((one) => [one.ref, one]),
+  );
   const accepted = facts.accepted.filter(({ machine }) => mine.has(machine));
   const doubleWriterMs = overlapMs(accepted);
   const problems = [
@@ -79,7 +81,8 @@ async function brokenMemory(
   for (const { by, content, machine, epoch, receiver } of facts.accepted) {
     const standby = receiver === null ? undefined : facts.mine.get(receiver);
     // A standby that was harmed itself may have been lost with what it had: that is what RPO is about.
-    const counts = by === 'control plane' || (standby !== undefined && !standby.harmed && tookOver.has(standby.instanceId));
+    const counts =
+      by === 'control plane' || (standby !== undefined && !standby.harmed && tookOver.has(standby.instanceId));
     const lost = counts ? content.filter((write) => !kept.has(write)).length : 0;
     if (lost > 0) problems.push(`${lost} writes of ${machine} at epoch ${epoch} are lost that the ${by} had confirmed`);
   }

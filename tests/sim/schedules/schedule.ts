@@ -4,7 +4,12 @@ import type { OrderFault } from './sim-provider.ts';
 /** To one workspace: to whoever is primary, or standby, when it happens. */
 export type MachineFault =
   | { readonly kind: 'kill'; readonly says: 'breaks' | 'silent'; readonly lie: 'running' | null }
-  | { readonly kind: 'freeze' | 'cut-control' | 'cut-sync' | 'cut-both'; readonly ms: number }
+  | {
+      readonly kind: 'freeze' | 'cut-control' | 'cut-sync' | 'cut-both';
+      readonly ms: number;
+      /** Its provider cannot destroy it until some time after it is back. */
+      readonly isKept: boolean;
+    }
   | { readonly kind: 'lie-gone'; readonly ms: number };
 
 /** To everybody. */
@@ -55,7 +60,8 @@ function drawHappening(random: Random): Happening {
 function drawMachineFault(random: Random): MachineFault {
   const kind = pick(random, ['kill', 'kill', 'freeze', 'cut-control', 'cut-sync', 'cut-both', 'lie-gone'] as const);
   const ms = pick(random, LENGTHS_MS);
-  if (kind !== 'kill') return { kind, ms };
+  if (kind === 'lie-gone') return { kind, ms };
+  if (kind !== 'kill') return { kind, ms, isKept: random.next() < 0.5 };
   const lie = random.next() < 0.25 ? 'running' : null;
   return { kind, says: pick(random, ['breaks', 'silent'] as const), lie };
 }

@@ -42,7 +42,11 @@ export class SimFleet {
   #life: ControlPlaneLife | null = null;
   #writes = 0;
 
-  constructor(parts: { readonly clock: Clock; readonly random: Random; readonly machines: () => Iterable<SimMachine> }) {
+  constructor(parts: {
+    readonly clock: Clock;
+    readonly random: Random;
+    readonly machines: () => Iterable<SimMachine>;
+  }) {
     this.#clock = parts.clock;
     this.#random = parts.random;
     this.#machines = parts.machines;
@@ -106,11 +110,18 @@ export class SimFleet {
       const startMs = this.#clock.monotonicMs();
       await this.#clock.sleep(50 + 300 * this.#random.next());
       const createMs = this.#clock.monotonicMs() - startMs;
+      if (!machine.believesPrimary) return null;
+      // What was sent into a connection that is cut arrives when it is not, before the machine hears that it is fenced.
+      while (machine.isAlive && !machine.reachesControl) await this.#clock.sleep(TRIP_MS);
       const life = this.#life;
-      if (life === null || !machine.reachesControl || !machine.believesPrimary) return null;
+      if (life === null || !machine.isAlive) return null;
       const record = { ...EMPTY_RECORD, snapshotId: newId('snapshot'), parentId: machine.headId, createMs };
       const startedAtMs = this.#clock.nowMs() - Math.round(createMs);
-      return await this.#commit(machine, { ...record, startedAtMs, manifestKey: `m/${record.snapshotId}` }, { assignment, content, life });
+      return await this.#commit(
+        machine,
+        { ...record, startedAtMs, manifestKey: `m/${record.snapshotId}` },
+        { assignment, content, life },
+      );
     } catch {
       // The control plane died meanwhile; what became of it shows at the next attempt.
       return null;
@@ -195,7 +206,14 @@ export class SimFleet {
     machine.syncedToken = sync.token;
     const { epoch } = sync;
     const atMs = this.#clock.monotonicMs();
-    this.accepted.push({ by: 'standby', machine: machine.ref, epoch, atMs, content: machine.content, receiver: receiver.ref });
+    this.accepted.push({
+      by: 'standby',
+      machine: machine.ref,
+      epoch,
+      atMs,
+      content: machine.content,
+      receiver: receiver.ref,
+    });
   }
 
   #receiverOf({ token, epoch }: { readonly token: string; readonly epoch: number }): SimMachine | undefined {

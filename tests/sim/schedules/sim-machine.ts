@@ -33,7 +33,12 @@ export class SimMachine {
   savedContent: Content | null = null;
   isPublishing = false;
 
-  constructor(parts: { readonly ref: string; readonly label: string; readonly enrolToken: string; readonly credential: string }) {
+  constructor(parts: {
+    readonly ref: string;
+    readonly label: string;
+    readonly enrolToken: string;
+    readonly credential: string;
+  }) {
     this.ref = parts.ref;
     this.label = parts.label;
     this.enrolToken = parts.enrolToken;

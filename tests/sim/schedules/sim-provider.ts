@@ -1,4 +1,9 @@
-import type { CreateOutcome, CreateRequest, Provider, ProviderMachine } from '@dumont/control-plane/providers/provider.ts';
+import type {
+  CreateOutcome,
+  CreateRequest,
+  Provider,
+  ProviderMachine,
+} from '@dumont/control-plane/providers/provider.ts';
 import type { Clock } from '@dumont/shared/util/clock.ts';
 import { must } from '@dumont/shared/util/assert.ts';
 import { DumontError } from '@dumont/shared/util/errors.ts';
@@ -21,13 +26,20 @@ export class SimProvider implements Provider {
   /** Of the next orders. */
   readonly orderFaults: OrderFault[] = [];
   readonly lies = new Map<string, 'running' | 'gone'>();
+  /** Machines that cannot be destroyed until these times, by reference. */
+  readonly keptUntilMs = new Map<string, number>();
   /** Nothing but errors until this time. */
   downUntilMs = 0;
   readonly #clock: Clock;
   readonly #random: Random;
   readonly #boot: (machine: SimMachine) => void;
   readonly #offers = Array.from({ length: HOSTS }, (_, index) =>
-    someOffer({ provider: 'memory', offerId: `offer-${index}`, machineId: `host-${index}`, priceMicroUsdPerHour: 50_000 }),
+    someOffer({
+      provider: 'memory',
+      offerId: `offer-${index}`,
+      machineId: `host-${index}`,
+      priceMicroUsdPerHour: 50_000,
+    }),
   );
   #count = 0;
 
@@ -53,7 +65,12 @@ export class SimProvider implements Provider {
     this.#count += 1;
     const ref = `machine-${this.#count}`;
     const enrolToken = must(request.agentEnvironment['DUMONT_ENROL_TOKEN'], 'a machine gets a token');
-    const machine = new SimMachine({ ref, label: request.label, enrolToken, credential: `credential-of-${ref}-`.padEnd(48, '0') });
+    const machine = new SimMachine({
+      ref,
+      label: request.label,
+      enrolToken,
+      credential: `credential-of-${ref}-`.padEnd(48, '0'),
+    });
     this.machines.set(ref, machine);
     this.#boot(machine);
     if (fault === 'lost-answer') throw new DumontError('PROVIDER', 'the answer was lost');
@@ -77,6 +94,9 @@ export class SimProvider implements Provider {
 
   async destroy(ref: string, { signal }: { readonly signal: AbortSignal }): Promise<void> {
     await this.#answer(signal);
+    if (this.#clock.monotonicMs() < (this.keptUntilMs.get(ref) ?? 0)) {
+      throw new DumontError('UNAVAILABLE', 'it cannot be destroyed now', { retryable: true });
+    }
     const machine = this.machines.get(ref);
     if (machine !== undefined) machine.isAlive = false;
     this.machines.delete(ref);

@@ -20,6 +20,8 @@ const LOOK_MS = 500;
 const READY_MS = 60_000;
 /** After the last fault: the longest ways take a search, a boot and a wait for users on a standby. */
 const SETTLE_MS = 400_000;
+/** A machine that comes back is still there for so long, where its provider cannot destroy it. */
+const ZOMBIE_MS = 4_000;
 const BOOT_LEAST_MS = 300;
 const BOOT_SPREAD_MS = 1_500;
 
@@ -36,7 +38,11 @@ export interface BatchReport extends Outcome {
  * Some workspaces on one control plane, each with its standby and its own faults, from their first machine until everything
  * was given back. The faults follow from the seed.
  */
-export async function simulateBatch(engine: Database, traffic: Traffic, options: { readonly seed: number; readonly schedules: number }) {
+export async function simulateBatch(
+  engine: Database,
+  traffic: Traffic,
+  options: { readonly seed: number; readonly schedules: number },
+) {
   return new Batch(engine, traffic, options).run();
 }
 
@@ -55,7 +61,11 @@ class Batch {
   #lives = 0;
   #remains: Promise<unknown> = Promise.resolve();
 
-  constructor(engine: Database, traffic: Traffic, { seed, schedules }: { readonly seed: number; readonly schedules: number }) {
+  constructor(
+    engine: Database,
+    traffic: Traffic,
+    { seed, schedules }: { readonly seed: number; readonly schedules: number },
+  ) {
     this.#engine = engine;
     this.#traffic = traffic;
     this.#seed = seed;
@@ -88,7 +98,13 @@ class Batch {
     problems.push(...(await this.#promises()));
     const counts = await this.#counts();
     problems.push(...(await this.#giveBack()));
-    return { ...counts, virtualMs: this.#clock.monotonicMs(), schedules: this.#count, problems, doubleWriterMs: this.#doubleWriterMs };
+    return {
+      ...counts,
+      virtualMs: this.#clock.monotonicMs(),
+      schedules: this.#count,
+      problems,
+      doubleWriterMs: this.#doubleWriterMs,
+    };
   }
 
   #doubleWriterMs = 0;
@@ -151,6 +167,8 @@ class Batch {
     const { ref, instanceId } = machine;
     const { lies } = this.#provider;
     const heal = (ms: number, undo: () => void) => this.#clock.after(ms, undo);
+    const isKept = fault.kind !== 'kill' && fault.kind !== 'lie-gone' && fault.isKept;
+    if (isKept) this.#provider.keptUntilMs.set(ref, this.#clock.monotonicMs() + fault.ms + ZOMBIE_MS);
     switch (fault.kind) {
       case 'kill':
         machine.isAlive = false;
@@ -223,30 +241,38 @@ class Batch {
   /** Every workspace has a primary that works, and a standby that has everything. */
   async #allFollowed(): Promise<boolean> {
     const primaries = await this.#primaries();
-    return primaries.length === this.#count && primaries.every((machine) => {
-      const sync = machine.assignment?.sync;
-      return machine.isWorking && sync?.role === 'send' && machine.syncedToken === sync.token;
-    });
+    return (
+      primaries.length === this.#count &&
+      primaries.every((machine) => {
+        const sync = machine.assignment?.sync;
+        return machine.isWorking && sync?.role === 'send' && machine.syncedToken === sync.token;
+      })
+    );
   }
 
   /** Every workspace is at work on a GPU machine that can be reached, and nothing is under way. */
   async #allServed(): Promise<boolean> {
     const primaries = await this.#primaries();
     if (primaries.length < this.#count) return false;
-    if (!primaries.every(({ role, reachesControl, isWorking }) => role === 'gpu' && reachesControl && isWorking)) return false;
+    if (!primaries.every(({ role, reachesControl, isWorking }) => role === 'gpu' && reachesControl && isWorking))
+      return false;
     const rows = await this.#engine.query('select 1 from operations where finished_at is null limit 1');
     return rows.length === 0;
   }
 
   async #primaries(): Promise<readonly SimMachine[]> {
-    const rows = await this.#engine.query('select primary_instance_id from workspaces where name like $1', [`w-${this.#seed}-%`]);
+    const rows = await this.#engine.query('select primary_instance_id from workspaces where name like $1', [
+      `w-${this.#seed}-%`,
+    ]);
     const machines = rows.map((row) => this.#fleet.instance(row['primary_instance_id'] as InstanceId));
     return machines.filter((machine) => machine !== undefined);
   }
 
   async #unfinished(): Promise<readonly string[]> {
     const rows = await this.#engine.query('select kind, state, error from operations where finished_at is null');
-    const operations = rows.map((row) => `a ${String(row['kind'])} does not end: ${String(row['state'])} ${String(row['error'])}`);
+    const operations = rows.map(
+      (row) => `a ${String(row['kind'])} does not end: ${String(row['state'])} ${String(row['error'])}`,
+    );
     const primaries = await this.#primaries();
     const idle = primaries.filter(({ isWorking, reachesControl }) => !isWorking || !reachesControl).length;
     const states = `${primaries.length} of ${this.#count} have a primary, ${idle} of them idle`;
@@ -278,15 +304,16 @@ class Batch {
     this.#life = undefined;
     this.#fleet.serve(null);
     const ended = Promise.all([life?.stop(), this.#remains]);
-    let isEnded = false;
-    void ended.then(() => (isEnded = true));
-    while (!isEnded) await this.#runUntil(this.#clock.monotonicMs() + LOOK_MS);
+    const end = { isHere: false };
+    void ended.then(() => (end.isHere = true));
+    while (!end.isHere) await this.#runUntil(this.#clock.monotonicMs() + LOOK_MS);
     return isOver ? [] : [left];
   }
 }
 
 /** Another operation moves the workspace: people try again. */
 function ignoreBusy(error: unknown): void {
-  const isBusy = isDumontError(error, 'CONFLICT') || isDumontError(error, 'NOT_FOUND') || isDumontError(error, 'UNAVAILABLE');
+  const isBusy =
+    isDumontError(error, 'CONFLICT') || isDumontError(error, 'NOT_FOUND') || isDumontError(error, 'UNAVAILABLE');
   if (!isBusy) throw error;
 }

@@ -234,7 +234,9 @@ export class LocalProvider implements Provider {
     const host = leader === null ? 'none' : (await isAlive(leader)) ? 'alive' : 'dead';
     const marks = await Promise.all(MARK_NAMES.map(async (name) => [name, await readMark(paths, name)] as const));
     const status = await readStatus(paths);
-    const claim = marks.some(([name, sinceMs]) => name === 'destroyed' && sinceMs !== null) ? null : await readClaim(paths);
+    const claim = marks.some(([name, sinceMs]) => name === 'destroyed' && sinceMs !== null)
+      ? null
+      : await readClaim(paths);
     // The folder may have been removed between these reads; then nothing read is worth anything.
     if ((await readRecord(paths)) === null || claim === 'gone') return null;
     const truth = reportStatus({
