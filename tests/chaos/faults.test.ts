@@ -7,14 +7,14 @@ import { whyNotSealed } from './suite/sealed.ts';
 const MAIN = join(import.meta.dirname, 'suite', 'main.ts');
 
 /** Those that no other test does; `npm run chaos` does all. */
-const CASES = ['stop-agent', 'drop-in', 'half-open', 'disk-full'];
-const TIMEOUT_MS = 300_000;
+const CASES = ['drop-in', 'half-open', 'disk-full'];
+const TIMEOUT_MS = 480_000;
 
 const reason = await whyNotSealed();
 
 test.skipIf(reason !== null)(
   reason === null
-    ? 'no promise is broken by an agent that hangs, a one-way cut, a half-open connection or a full disk'
+    ? 'no promise is broken by a one-way cut, a half-open connection or a full disk'
     : `faults of networks and disks (left out: ${reason})`,
   async () => {
     const { stdout, stderr } = await runProgram(MAIN, ['--json', '--only', CASES.join(',')], {});

@@ -78,9 +78,9 @@ export class SimFleet {
   async perform(instanceId: InstanceId, action: Action): Promise<ActionResult> {
     await this.#clock.sleep(TRIP_MS);
     const machine = this.instance(instanceId);
-    if (machine?.reachesControl !== true) return NEVER;
+    if (machine === undefined || !(await this.#reached(machine))) return NEVER;
     const result = await this.#act(machine, action);
-    return machine.reachesControl ? result : NEVER;
+    return (await this.#reached(machine)) ? result : NEVER;
   }
 
   /** Second opinions: what a probe and the provider would say. */
@@ -111,10 +111,10 @@ export class SimFleet {
       await this.#clock.sleep(50 + 300 * this.#random.next());
       const createMs = this.#clock.monotonicMs() - startMs;
       if (!machine.believesPrimary) return null;
-      // What was sent into a connection that is cut arrives when it is not, before the machine hears that it is fenced.
-      while (machine.isAlive && !machine.reachesControl) await this.#clock.sleep(TRIP_MS);
+      // It may arrive before the machine hears that it is fenced.
+      const isReached = await this.#reached(machine);
       const life = this.#life;
-      if (life === null || !machine.isAlive) return null;
+      if (life === null || !isReached) return null;
       const record = { ...EMPTY_RECORD, snapshotId: newId('snapshot'), parentId: machine.headId, createMs };
       const startedAtMs = this.#clock.nowMs() - Math.round(createMs);
       return await this.#commit(
@@ -128,6 +128,12 @@ export class SimFleet {
     } finally {
       machine.isPublishing = false;
     }
+  }
+
+  /** What was sent into a connection that is cut arrives when it is not. @returns false when the machine is dead */
+  async #reached(machine: SimMachine): Promise<boolean> {
+    while (machine.isAlive && !machine.reachesControl) await this.#clock.sleep(TRIP_MS);
+    return machine.isAlive;
   }
 
   async #commit(
