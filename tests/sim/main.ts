@@ -3,12 +3,16 @@ import { detectModeSchema } from '@dumont/shared/model/policy.ts';
 import { z } from 'zod';
 import { PROFILES, type ProfileName } from './host-model.ts';
 import { evaluate, type Row } from './evaluate.ts';
+import type { BatchReport } from './schedules/simulate-batch.ts';
+import { simulateSchedules } from './schedules/simulate-schedules.ts';
 
 const HELP = `Usage: npm run sim -- [options]
 
-Simulates hosts under the real failure detector, on a virtual clock: the same seed gives the same table.
+Simulates hosts under the real failure detector, on a virtual clock: the same seed gives the same table. With --schedules,
+random faults on whole workspaces instead: real detector, operations and store, simulated machines and providers.
 
   --seed <n>          1 by default
+  --schedules <n>     so many schedules of faults; exit code 1 when a promise is broken in one
   --days <n>          host-days for each row, 200 by default
   --deaths <n>        deaths of each kind for each row, 400 by default
   --profile <name>    good, noisy or all (default)
@@ -19,6 +23,7 @@ Simulates hosts under the real failure detector, on a virtual clock: the same se
 const count = z.coerce.number().int().min(1).max(1_000_000);
 const optionsSchema = z.object({
   seed: z.coerce.number().int().min(0).default(1),
+  schedules: count.optional(),
   days: count.default(200),
   deaths: count.default(400),
   profile: z.enum(['good', 'noisy', 'all']).default('all'),
@@ -30,6 +35,7 @@ async function main(): Promise<void> {
   const { values } = parseArgs({
     options: {
       seed: text,
+      schedules: text,
       days: text,
       deaths: text,
       profile: text,
@@ -42,7 +48,11 @@ async function main(): Promise<void> {
     process.stdout.write(HELP);
     return;
   }
-  const { profile, mode, ...rest } = optionsSchema.parse(values);
+  const { profile, mode, schedules, ...rest } = optionsSchema.parse(values);
+  if (schedules !== undefined) {
+    await runSchedules(rest.seed, schedules, values.json === true);
+    return;
+  }
   const profiles = profile === 'all' ? (Object.keys(PROFILES) as ProfileName[]) : [profile];
   const modes = mode === 'all' ? detectModeSchema.options : [mode];
   const result = await evaluate({ ...rest, profiles, modes });
@@ -55,6 +65,24 @@ async function main(): Promise<void> {
     const said = `${suspects} suspects, ${confirms} confirms, ${commits} commits`;
     process.stdout.write(`control plane, ${name}: ${pauses} pauses of 2 s and ${restarts} restarts: ${said}\n`);
   }
+}
+
+async function runSchedules(seed: number, schedules: number, json: boolean): Promise<void> {
+  let done = 0;
+  const onBatch = (batchSeed: number, report: BatchReport) => {
+    done += report.schedules;
+    if (!json && process.stderr.isTTY) process.stderr.write(`\r${done} of ${schedules} `);
+    for (const problem of report.problems) process.stderr.write(`seed ${batchSeed}: ${problem}\n`);
+  };
+  const report = await simulateSchedules({ seed, schedules, onBatch });
+  const { failovers, takeovers, averted, doubleWriterMs, problems, perSecond } = report;
+  const words = [
+    `${report.schedules} schedules, ${perSecond.toFixed(1)} a second`,
+    `${failovers} failovers, ${takeovers} of them over a standby, ${averted} averted`,
+    `two writers for at most ${doubleWriterMs} ms, ${problems.length} broken promises`,
+  ];
+  process.stdout.write(json ? `${JSON.stringify(report, null, 2)}\n` : `${words.join('\n')}\n`);
+  if (problems.length > 0) process.exitCode = 1;
 }
 
 const COLUMNS: readonly (readonly [title: string, cell: (row: Row) => string])[] = [

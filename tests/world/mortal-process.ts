@@ -10,6 +10,8 @@ import { AGENT_MAIN } from './site.ts';
 /** The control plane as it is, except that it dies where the test wants it to: at a line of its log. */
 const death = JSON.parse(process.env['TEST_DEATH'] ?? 'null') as Death | null;
 const armedPath = process.env['TEST_DEATH_ARMED'] ?? '';
+/** A module that its agents load before anything else. */
+const agentImport = process.env['TEST_AGENT_IMPORT'];
 
 function watchForDeath(line: string): void {
   writeSync(2, line);
@@ -24,7 +26,8 @@ function watchForDeath(line: string): void {
 await runMain(async (signal) => {
   const { config, secrets } = readControlConfig(process.env);
   const log = createLogger('control-plane', config.logLevel, { write: watchForDeath });
-  const agentCommand = [process.execPath, AGENT_MAIN, 'run'];
+  const imports = agentImport === undefined ? [] : ['--import', agentImport];
+  const agentCommand = [process.execPath, ...imports, AGENT_MAIN, 'run'];
   await using _controlPlane = await startControlPlane({ config, secrets, log, agentCommand });
   if (!signal.aborted) await new Promise((resolve) => signal.addEventListener('abort', resolve, { once: true }));
 });

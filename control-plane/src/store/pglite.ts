@@ -29,6 +29,12 @@ export async function openPglite(directory: string): Promise<Database> {
   }
 }
 
+/** The same in memory, gone with the process: for simulations, which care for the rules and not for the disk. */
+export async function openMemoryPglite(): Promise<Database> {
+  const engine = await PGlite.create({ parsers: { [types.INT8]: Number } });
+  return new PgliteDatabase(engine, { [Symbol.asyncDispose]: () => Promise.resolve() });
+}
+
 /**
  * The engine computes on this thread and answers in microtasks, so that a run of queries would keep sockets and timers
  * waiting until its end. Each call therefore ends in a turn of the event loop of its own: heartbeats are read in between.

@@ -14,6 +14,8 @@ import {
   readRecord,
   readStatus,
   setMark,
+  writeClaim,
+  type Claim,
   type HostStatus,
   type MachinePaths,
 } from './machine-folder.ts';
@@ -80,6 +82,14 @@ export class LocalFaults {
     const paths = await this.#find(ref);
     await clearMark(paths, 'cut');
     await this.#untilNetwork(paths, 'up');
+  }
+
+  /**
+   * The provider says this of the machine from now on, whatever is true; null: the truth again. A machine whose destruction
+   * was asked for is reported as it is, so that nothing is held for ever. @throws {DumontError} NOT_FOUND
+   */
+  async lie(ref: ProviderRef, says: Claim | null): Promise<void> {
+    await writeClaim(await this.#find(ref), says);
   }
 
   /** The next `count` creates that would have succeeded meet `fault` instead. Adds to what was asked before. */

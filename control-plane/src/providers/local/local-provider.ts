@@ -25,6 +25,7 @@ import {
   machinesFolder,
   MARK_NAMES,
   pathsForRef,
+  readClaim,
   readLeader,
   readMark,
   readRecord,
@@ -233,9 +234,12 @@ export class LocalProvider implements Provider {
     const host = leader === null ? 'none' : (await isAlive(leader)) ? 'alive' : 'dead';
     const marks = await Promise.all(MARK_NAMES.map(async (name) => [name, await readMark(paths, name)] as const));
     const status = await readStatus(paths);
+    const claim = marks.some(([name, sinceMs]) => name === 'destroyed' && sinceMs !== null)
+      ? null
+      : await readClaim(paths);
     // The folder may have been removed between these reads; then nothing read is worth anything.
-    if ((await readRecord(paths)) === null) return null;
-    const report = reportStatus({
+    if ((await readRecord(paths)) === null || claim === 'gone') return null;
+    const truth = reportStatus({
       createdAtMs: record.createdAtMs,
       marks: Object.fromEntries(marks) as Record<MarkName, number | null>,
       host,
@@ -246,7 +250,7 @@ export class LocalProvider implements Provider {
     return {
       ref,
       label: record.label,
-      ...report,
+      ...(claim === null ? truth : { status: claim, rawStatus: claim, statusMessage: null }),
       probe: loopback(status?.probePort ?? null),
       ssh: loopback(status?.sshPort ?? null),
       ports: new Map((status?.ports ?? []).map(([inner, port]) => [inner, { host: '127.0.0.1', port }])),

@@ -24,6 +24,8 @@ export interface MachinePaths {
   readonly mount: string;
   readonly hostLog: string;
   readonly agentLog: string;
+  /** What the provider says of the machine instead of the truth. */
+  readonly claim: string;
   mark(name: MarkName): string;
 }
 
@@ -77,6 +79,10 @@ type HostStatusInput = z.input<typeof statusSchema>;
 
 const markSchema = z.object({ sinceMs: z.number() });
 
+const claimSchema = z.object({ says: z.enum(['running', 'gone']) });
+/** A provider that is wrong about a machine: its books lag behind what its hosts do. */
+export type Claim = z.infer<typeof claimSchema>['says'];
+
 /** Machine folders live here, by reference. */
 export function machinesFolder(root: string): string {
   return join(root, 'machines');
@@ -96,6 +102,7 @@ export function machinePaths(folder: string): MachinePaths {
     mount: join(folder, 'mnt', 'store'),
     hostLog: join(folder, 'logs', 'host.log'),
     agentLog: join(folder, 'logs', 'agent.log'),
+    claim: join(folder, 'claim.json'),
     mark: (name) => join(folder, `${name}.json`),
   };
 }
@@ -149,6 +156,17 @@ export async function setMark(paths: MachinePaths, name: MarkName, sinceMs: numb
 /** Takes a mark back; nothing happens when it does not stand. */
 export async function clearMark(paths: MachinePaths, name: MarkName): Promise<void> {
   await rm(paths.mark(name), { force: true });
+}
+
+/** What the provider says of the machine whatever is true; null while it says what is true. */
+export async function readClaim(paths: MachinePaths): Promise<Claim | null> {
+  return (await readJson(paths.claim, claimSchema))?.says ?? null;
+}
+
+/** Replaces what the provider says; null: the truth again. */
+export async function writeClaim(paths: MachinePaths, says: Claim | null): Promise<void> {
+  if (says === null) await rm(paths.claim, { force: true });
+  else await writeJson(paths.claim, { says });
 }
 
 /** Writes the JSON under a name that must be free. @returns false when the name is taken; nothing changed then */
