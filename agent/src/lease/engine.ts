@@ -3,6 +3,7 @@ import type { RestoreResult } from '@dumont/shared/protocol/command.ts';
 import type { Assignment } from '@dumont/shared/protocol/hello.ts';
 import type { SnapshotRecord, SnapshotRef } from '@dumont/shared/protocol/snapshot-record.ts';
 import type { StorageGrant } from '@dumont/shared/protocol/storage-grant.ts';
+import type { FolderCheck } from '@dumont/shared/protocol/trial.ts';
 import type { FolderMerge, MergeBranchOptions } from '../branches/merge-branch.ts';
 import type { DirtyMark } from '../workspace/dirty-set.ts';
 import type { WatchIgnore } from '../workspace/watch.ts';
@@ -56,6 +57,8 @@ export interface WorkspaceEngine extends AsyncDisposable {
   ): Promise<FolderMerge>;
   /** Makes the workspace folder equal to the snapshot; idempotent, resumable. */
   restore(options: WorkOptions & { readonly snapshot: SnapshotRef }): Promise<Omit<RestoreResult, 'hookMs'>>;
+  /** Reads the workspace folder back and holds it against the snapshot. Changes nothing. */
+  check(options: WorkOptions & { readonly snapshot: SnapshotRef }): Promise<FolderCheck>;
 }
 
 /** Opens the engine for an assignment's workspace and storage. */
