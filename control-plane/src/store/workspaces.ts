@@ -42,13 +42,15 @@ export async function findWorkspace(db: Queryable, idOrName: string): Promise<Wo
   return rows[0] === undefined ? undefined : toWorkspace(rows[0]);
 }
 
-/** By name, starting after `after`. */
+/** By name, starting after `after`; without those that tests of providers rent under. */
 export async function listWorkspaces(
   db: Queryable,
   options: { readonly after?: string | undefined; readonly limit: number },
 ): Promise<readonly WorkspaceRow[]> {
   const rows = await db.query(
-    'select * from workspaces where deleted_at is null and ($1::text is null or name > $1) order by name limit $2',
+    `select * from workspaces w where deleted_at is null and ($1::text is null or name > $1)
+       and not exists (select 1 from operations o where o.workspace_id = w.id and o.kind = 'provider-test')
+     order by name limit $2`,
     [options.after ?? null, options.limit],
   );
   return rows.map(toWorkspace);

@@ -11,6 +11,7 @@ import type { Endpoint } from './endpoint.ts';
 import { failoverReportSchema } from './failover-report.ts';
 import { nothing, page, pageOf } from './paging.ts';
 import { REGION_ENDPOINTS } from './region-endpoints.ts';
+import { TEST_ENDPOINTS } from './test-endpoints.ts';
 import {
   agentViewSchema,
   enrolmentViewSchema,
@@ -334,6 +335,7 @@ export const ENDPOINTS = {
     body: nothing,
     response: failoverReportSchema,
   },
+  ...TEST_ENDPOINTS,
   ...DETECTION_ENDPOINTS,
   listOperations: {
     method: 'GET',
@@ -344,7 +346,7 @@ export const ENDPOINTS = {
     query: z.strictObject({
       ...page,
       workspace: z.string().optional(),
-      kind: z.enum(['provision', 'failover', 'release', 'standby']).optional(),
+      kind: z.enum(['provision', 'failover', 'release', 'standby', 'provider-test', 'failover-test']).optional(),
     }),
     body: nothing,
     response: pageOf(operationSummarySchema),

@@ -8,6 +8,9 @@ import { GatewayAddresses } from '@dumont/control-plane/gateway/addresses.ts';
 import { createApp } from '@dumont/control-plane/http/app.ts';
 import type { ApiServices } from '@dumont/control-plane/http/services.ts';
 import { EventFeed } from '@dumont/control-plane/live/event-feed.ts';
+import { simulateFailover } from '@dumont/control-plane/operations/simulate-failover.ts';
+import { startFailoverTest, startProviderTest } from '@dumont/control-plane/operations/start-test.ts';
+import { buildTestReport } from '@dumont/control-plane/operations/test-report.ts';
 import { findBranch } from '@dumont/control-plane/store/branches.ts';
 import type { Database } from '@dumont/control-plane/store/database.ts';
 import { findOperation, insertOperation } from '@dumont/control-plane/store/operations.ts';
@@ -127,6 +130,18 @@ function testServices(parts: {
         const agents = instances.map(({ id }) => ({ instanceId: id, outcome: 'ordered', reason: null }) as const);
         return Promise.resolve({ version, agents });
       },
+    },
+    tests: {
+      simulate: (workspaceId, how) =>
+        simulateFailover(
+          { db, clock, providers: new Map(), fleet: { isConnected: () => true, lastBeat: () => undefined } },
+          workspaceId,
+          how,
+        ),
+      failover: (workspace, body) => startFailoverTest({ db, clock, onChange: () => feed.wake() }, workspace, body),
+      provider: (body) => startProviderTest({ db, clock, providers: new Map(), onChange: () => feed.wake() }, body),
+      report: (testId) => buildTestReport(db, testId, clock.nowMs()),
+      cancel: () => Promise.resolve(false),
     },
     operations: {
       provision: async (body) => {
