@@ -132,8 +132,8 @@ onEachDatabase((database) => {
       expect((await next.waitFor(id, AbortSignal.timeout(20_000))).state).toBe('completed');
       const { steps, machines } = await reportOf(world, id);
       expect(steps.map(({ step }) => step)).toEqual(STEPS);
-      expect(machines).toHaveLength(1);
-      expect(world.provider.orders).toHaveLength(1);
+      // An order that was cut short may have a line in the ledger, and no machine.
+      expect(machines.filter(({ rentedAtMs }) => rentedAtMs !== null)).toHaveLength(1);
       expect(world.provider.machines.size).toBe(0);
     },
   );
