@@ -51,7 +51,6 @@ test(
 
     const html = await readFile(page, 'utf8');
     expect(html).toContain('Every byte, size, type and mode is that of the snapshot');
-    if (process.env.KEEP) { const { cp } = await import("node:fs/promises"); await cp(page, "/tmp/p5-j-lab.html"); await cp(page, "/tmp/p5-j-lab.html"); }
     expect(html).not.toMatch(/src=|href=|@import|url\(/);
     const pdf = join(site.folder, 'report.pdf');
     expect((await dumont(['failover', 'test-real-report', 'lab', '--out', pdf], connection)).exitCode).toBe(0);

@@ -19,7 +19,7 @@ const PHASES: readonly (readonly [label: string, key: keyof FailoverReport['phas
 export function failoverDocument(report: FailoverReport): ReportDocument {
   return {
     kind: 'Failover report',
-    title: `Failover of ${report.workspaceName}`,
+    title: report.workspaceName,
     subtitle: `${report.failoverId} · ${new Date(report.startedAtMs).toISOString()}`,
     verdict: verdictOf(report),
     figures: [

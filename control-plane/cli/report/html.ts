@@ -10,7 +10,7 @@ export function renderHtml(report: ReportDocument): string {
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <meta name="color-scheme" content="light dark">
-<title>${escape(report.title)}</title>
+<title>${escape(`${report.kind}: ${report.title}`)}</title>
 <style>${STYLE}</style>
 </head>
 <body>

@@ -13,7 +13,7 @@ const LINE_HEIGHT = 13.5;
 export async function renderPdf(report: ReportDocument): Promise<Uint8Array> {
   const { PDFDocument, StandardFonts, rgb } = await import('@cantoo/pdf-lib');
   const pdf = await PDFDocument.create();
-  pdf.setTitle(report.title);
+  pdf.setTitle(`${report.kind}: ${report.title}`);
   pdf.setCreator('Dumont Cloud');
   const paper = new Paper({
     addPage: () => pdf.addPage([PAGE.width, PAGE.height]),

@@ -36,7 +36,7 @@ export function testDocument(report: TestReport): ReportDocument {
   const what = report.workspaceName ?? tested?.provider ?? 'no machine';
   return {
     kind: KINDS[report.kind],
-    title: `${KINDS[report.kind]}: ${what}`,
+    title: what,
     subtitle: `${report.testId} · ${new Date(report.startedAtMs).toISOString()}`,
     verdict: verdictOf(report),
     figures: [
@@ -46,7 +46,7 @@ export function testDocument(report: TestReport): ReportDocument {
       ...(report.restore === null ? [] : [{ label: 'Restored', value: formatBytes(report.restore.bytesWritten) }]),
       ...(report.folder === null ? [] : [{ label: 'Read back', value: formatBytes(report.folder.bytes) }]),
     ],
-    bars: report.steps.map(barOf),
+    bars: report.steps.filter(isWork).map(barOf),
     claims: report.evidence.map(({ claim, ok, detail }) => ({ text: claim, ok, detail })),
     facts: factsOf(report),
     tables: [machineTable(report), statusTable(report)].filter(({ rows }) => rows.length > 0),
@@ -60,6 +60,11 @@ export function verdictOf({ success, state, error }: TestReport): ReportDocument
   if (success === null) return { tone: 'running', text: `Under way: ${stepLabel(state)}` };
   if (success) return { tone: 'good', text: 'Passed: every step worked out, and everything rented is gone' };
   return { tone: 'bad', text: `Failed: ${error ?? 'no reason given'}` };
+}
+
+/** A step that had nothing to do is no line of the chart. */
+function isWork({ step, detail }: TestReport['steps'][number]): boolean {
+  return step !== 'checking' || detail['check'] !== 'none asked for';
 }
 
 function barOf({ step, offsetMs, durationMs, share, outcome }: TestReport['steps'][number]): Bar {
