@@ -83,7 +83,8 @@ class Paper {
   }
 
   heading(title: string): void {
-    this.room(60);
+    // With its first lines: a title alone at the foot of a page says nothing.
+    this.room(90);
     this.space(16);
     this.rule();
     this.space(16);
