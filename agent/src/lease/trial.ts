@@ -26,7 +26,7 @@ export interface TrialOptions {
   readonly engineFor: (assignment: Assignment) => Promise<WorkspaceEngine>;
 }
 
-export function isTrial<Other extends Action>(action: Other | TrialAction): action is TrialAction {
+export function isTrial(action: Action): action is TrialAction {
   return (TRIAL_NAMES as readonly string[]).includes(action.name);
 }
 

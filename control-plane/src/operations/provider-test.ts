@@ -143,16 +143,17 @@ async function created(
 async function bootStep(parts: OperationParts, context: Context): Result {
   const { clock, limits } = parts;
   const untilMs = clock.monotonicMs() + limits.bootDeadlineMs;
-  let { data } = context;
+  const statuses = [...context.data.statuses];
   for (;;) {
     const machine = await show(parts, context);
     const { status, rawStatus } = machine;
-    if (data.statuses.at(-1)?.status !== status || data.statuses.at(-1)?.rawStatus !== rawStatus) {
-      const statuses = [...data.statuses, { atMs: clock.nowMs(), status, rawStatus }].slice(-MAX_STATUSES);
-      data = { ...data, statuses };
+    const data = { ...context.data, statuses };
+    const before = statuses.at(-1);
+    if ((before?.status !== status || before.rawStatus !== rawStatus) && statuses.length < MAX_STATUSES) {
+      statuses.push({ atMs: clock.nowMs(), status, rawStatus });
       await context.save(data);
     }
-    if (status === 'running') return { event: 'running', data, detail: { ref: machine.ref, statuses: data.statuses } };
+    if (status === 'running') return { event: 'running', data, detail: { ref: machine.ref, statuses } };
     if (status !== 'pending') {
       const words = machine.statusMessage === null ? '' : `: ${machine.statusMessage}`;
       return stepFailed(data, `it did not come up: the provider says ${rawStatus ?? status}${words}`);
