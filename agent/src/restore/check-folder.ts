@@ -142,11 +142,26 @@ class FolderReader {
         this.#bytes += length;
         onProgress({ bytes: this.#bytes, files: this.#files });
       }
+      for (const hole of entry.holes ?? []) if (!(await this.#isEmpty(file, hole))) ids.push(`data at ${hole[0]}`);
       this.#files += 1;
       return ids;
     } finally {
       await file.close();
     }
+  }
+
+  /** A hole reads as zeros, whether it is one on this disk or not. */
+  async #isEmpty(file: FileHandle, [start, length]: readonly [offset: number, length: number]): Promise<boolean> {
+    const buffer = (this.#buffer ??= Buffer.allocUnsafeSlow(MAX_FRAME_RAW_BYTES));
+    const zeros = Buffer.alloc(MAX_FRAME_RAW_BYTES);
+    for (let done = 0; done < length;) {
+      this.#options.signal.throwIfAborted();
+      const wanted = Math.min(MAX_FRAME_RAW_BYTES, length - done);
+      const { bytesRead } = await file.read(buffer, 0, wanted, start + done);
+      if (bytesRead === 0 || !buffer.subarray(0, bytesRead).equals(zeros.subarray(0, bytesRead))) return false;
+      done += bytesRead;
+    }
+    return true;
   }
 
   /** The next `length` bytes of data at or after `from`: a chunk may reach over holes, which it does not hold. */
