@@ -28,6 +28,7 @@ import { must } from '@dumont/shared/util/assert.ts';
 import type { Clock } from '@dumont/shared/util/clock.ts';
 import { systemClock } from '@dumont/shared/util/clock.ts';
 import { DumontError } from '@dumont/shared/util/errors.ts';
+import { MemoryProvider } from '../../../world/memory-provider.ts';
 import { sampleReport } from './sample-data.ts';
 
 /** A call the API made on the operations port. */
@@ -102,6 +103,7 @@ function testServices(parts: {
 }): ApiServices {
   const { db, clock, feed, calls, fleet, token } = parts;
   const log = createLogger('api-test', 'silent');
+  const providers = new Map([['memory', new MemoryProvider()]]);
   const removeObject = () => Promise.resolve();
   const keeper = new BranchKeeper({ db, clock, log, removeObject, onChange: () => {} });
   return {
@@ -134,12 +136,12 @@ function testServices(parts: {
     tests: {
       simulate: (workspaceId, how) =>
         simulateFailover(
-          { db, clock, providers: new Map(), fleet: { isConnected: () => true, lastBeat: () => undefined } },
+          { db, clock, providers, fleet: { isConnected: () => true, lastBeat: () => undefined } },
           workspaceId,
           how,
         ),
       failover: (workspace, body) => startFailoverTest({ db, clock, onChange: () => feed.wake() }, workspace, body),
-      provider: (body) => startProviderTest({ db, clock, providers: new Map(), onChange: () => feed.wake() }, body),
+      provider: (body) => startProviderTest({ db, clock, providers, onChange: () => feed.wake() }, body),
       report: (testId) => buildTestReport(db, testId, clock.nowMs()),
       cancel: () => Promise.resolve(false),
     },
