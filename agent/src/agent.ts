@@ -284,9 +284,9 @@ async function leave(
 
 function dutyOf(parts: AgentParts, stateFile: StateFile, link: ControlLink): Duty {
   const { config, openEngine, clock, random, log } = parts;
-  const { workspaceDir, stateDir, workloadEnvironment, machineHost } = config;
+  const { workspaceDir, stateDir, workloadEnvironment, machineHost, nvidiaSmi } = config;
   const { uploads } = parts;
-  const owned = { workspaceDir, stateDir, workloadEnvironment, stateFile, openEngine, uploads };
+  const owned = { workspaceDir, stateDir, nvidiaSmi, workloadEnvironment, stateFile, openEngine, uploads };
   const options = { ...owned, link, clock, random, log };
   if (parts.identity.role === 'gpu') return new GpuDuty(options);
   return new StandbyDuty({ ...options, listenHost: machineHost });

@@ -1,3 +1,4 @@
+import type { TestKind } from '@dumont/shared/api/test-report.ts';
 import { ID_PATTERN } from '@dumont/shared/model/ids.ts';
 import { DumontError, isDumontError } from '@dumont/shared/util/errors.ts';
 import type { Cli } from './cli.ts';
@@ -66,6 +67,30 @@ export async function resolveFailoverId(cli: Cli, idOrWorkspace: string | undefi
     }
   }
   return resolveOperationId(cli, idOrWorkspace, 'failover');
+}
+
+/**
+ * The test meant by an id, its beginning, or a workspace (its latest); the latest of this kind without a word.
+ * @throws {DumontError} NOT_FOUND, USAGE when the beginning fits several
+ */
+export async function resolveTestId(cli: Cli, which: string | undefined, kind?: TestKind): Promise<string> {
+  if (which !== undefined && ID_PATTERN.test(which)) return which;
+  const workspace = which?.startsWith('op_') === true ? undefined : which;
+  if (which === undefined || workspace !== undefined) {
+    try {
+      const { items } = await cli.client.call('listTests', { query: { kind, workspace, limit: 1 } });
+      const [latest] = items;
+      if (latest !== undefined) return latest.testId;
+      throw new DumontError('NOT_FOUND', `there was no test${workspace === undefined ? '' : ` of ${workspace}`} yet`);
+    } catch (error) {
+      if (which === undefined || !isDumontError(error, 'NOT_FOUND') || error.field !== 'workspace') throw error;
+    }
+  }
+  const { items } = await collect(PAGE_SIZE, (page) =>
+    cli.client.call('listTests', { query: { ...page, limit: Math.min(100, page.limit), kind } }),
+  );
+  const ids = items.map((item) => item.testId);
+  return onlyMatch(which, ids, { noun: 'test', prefix: 'op_', list: 'dumont test list' });
 }
 
 /**

@@ -13,6 +13,7 @@ import { operationsCommand } from './commands/operations.ts';
 import { regionsCommand } from './commands/regions.ts';
 import { snapshotsCommand } from './commands/snapshots.ts';
 import { sshCommand } from './commands/ssh.ts';
+import { testCommand } from './commands/test.ts';
 import { workspacesCommand } from './commands/workspaces.ts';
 import { resolveConnection } from './connection.ts';
 import { expandKeyValues } from './key-value.ts';
@@ -44,6 +45,7 @@ export async function runCli(argv: readonly string[], io: CliIo): Promise<number
     snapshotsCommand,
     branchesCommand,
     failoverCommand,
+    testCommand,
     detectionCommand,
     operationsCommand,
     eventsCommand,

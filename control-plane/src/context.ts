@@ -31,8 +31,10 @@ import { addMachine } from './operations/add-machine.ts';
 import { failoverKind } from './operations/failover.ts';
 import { buildFailoverReport } from './operations/failover-report.ts';
 import { Guardian } from './operations/guardian.ts';
+import { failoverTestKind } from './operations/failover-test.ts';
 import { anyKind } from './operations/operation-kind.ts';
 import type { OperationLimits, OperationParts } from './operations/operation-parts.ts';
+import { providerTestKind } from './operations/provider-test.ts';
 import { provisionKind } from './operations/provision.ts';
 import { releaseKind } from './operations/release.ts';
 import { StandbyKeeper } from './operations/standby-keeper.ts';
@@ -41,6 +43,7 @@ import { NoticeDesk } from './operations/notice-desk.ts';
 import { OperationRunner } from './operations/runner.ts';
 import { startProvision, startRelease, triggerFailover } from './operations/start.ts';
 import { mergeBranch } from './operations/merge-branch.ts';
+import { openTestDesk } from './operations/test-desk.ts';
 import { takeSnapshot } from './operations/take-snapshot.ts';
 import type { Verdict } from './detect/verdict.ts';
 import { VerdictRelay } from './detect/verdict-relay.ts';
@@ -148,6 +151,7 @@ export async function startControlPlane(options: ControlPlaneOptions): Promise<C
       merge: (branchId, request) => mergeBranch(parts, branchId, request),
       delete: (branch) => branches.delete(branch),
     },
+    tests: openTestDesk(parts, { runner, fleet: live.fleet }),
     failoverReport: (failoverId) => buildFailoverReport(db, failoverId, clock.nowMs()),
     signRequests: storageSigner({ db, clock, storage: ground.secrets.storage, plan: ground.secrets.grants }),
     injectLoss: (instanceId, kind) => injectLoss({ db, faults: ground.faults }, instanceId, kind),
@@ -271,7 +275,8 @@ function buildOperations(ground: Ground, live: LiveSide, stack: AsyncDisposableS
     renterFor: (owner) => new LedgerRenter(renterParts, owner),
   };
   const movers = [anyKind(failoverKind(parts)), anyKind(provisionKind(parts)), anyKind(releaseKind(parts))];
-  const kinds = [...movers, anyKind(standbyKind(parts))];
+  const tests = [anyKind(providerTestKind(parts)), anyKind(failoverTestKind(parts))];
+  const kinds = [...movers, anyKind(standbyKind(parts)), ...tests];
   const owner = `control-plane-${randomUUID()}`;
   const runner = stack.use(new OperationRunner({ db, clock, random, log, owner, kinds, onProgress: onChange }));
   const guardian = stack.use(new Guardian(parts, runner));

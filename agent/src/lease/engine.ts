@@ -3,6 +3,7 @@ import type { RestoreResult } from '@dumont/shared/protocol/command.ts';
 import type { Assignment } from '@dumont/shared/protocol/hello.ts';
 import type { SnapshotRecord, SnapshotRef } from '@dumont/shared/protocol/snapshot-record.ts';
 import type { StorageGrant } from '@dumont/shared/protocol/storage-grant.ts';
+import type { FolderCheck } from '@dumont/shared/protocol/trial.ts';
 import type { FolderMerge, MergeBranchOptions } from '../branches/merge-branch.ts';
 import type { PeerPlace } from '../peer/chunk-peer.ts';
 import type { DirtyMark } from '../workspace/dirty-set.ts';
@@ -59,6 +60,8 @@ export interface WorkspaceEngine extends AsyncDisposable {
   restore(
     options: WorkOptions & { readonly snapshot: SnapshotRef; readonly peer?: PeerPlace | undefined },
   ): Promise<Omit<RestoreResult, 'hookMs'>>;
+  /** Reads the workspace folder back and holds it against the snapshot. Changes nothing. */
+  check(options: WorkOptions & { readonly snapshot: SnapshotRef }): Promise<FolderCheck>;
 }
 
 /** Opens the engine for an assignment's workspace and storage. */

@@ -5,13 +5,13 @@ import type { ActionResult } from '@dumont/shared/protocol/command.ts';
 import type { WorkloadState } from '@dumont/shared/protocol/heartbeat.ts';
 import type { Assignment } from '@dumont/shared/protocol/hello.ts';
 import type { LastWords } from '@dumont/shared/protocol/notice.ts';
-import type { SnapshotRef } from '@dumont/shared/protocol/snapshot-record.ts';
 import { assertNever, must } from '@dumont/shared/util/assert.ts';
 import { Bell } from '@dumont/shared/util/bell.ts';
 import type { Clock } from '@dumont/shared/util/clock.ts';
 import { DumontError, toDumontError } from '@dumont/shared/util/errors.ts';
 import type { Random } from '@dumont/shared/util/random.ts';
 import type { ControlLink } from '../link/control-link.ts';
+import { peerOf } from '../peer/chunk-peer.ts';
 import type { SyncState } from '../sync/sync-state.ts';
 import { WorkloadKeeper } from '../workload/workload-keeper.ts';
 import { UnsavedSize } from '../workspace/dirty-size.ts';
@@ -24,6 +24,7 @@ import { flushWithin } from './last-flush.ts';
 import { Publisher } from './publisher.ts';
 import { StandbyLink, type StandbyLinkOptions } from './standby-link.ts';
 import { unsavedSince, type StateFile } from './state-file.ts';
+import { isTrial, performTrial, type TrialOptions } from './trial.ts';
 import { waitForGrant } from './wait-for-grant.ts';
 
 /** A fenced workload must not go on beside its successor; two seconds are enough to close files. */
@@ -35,7 +36,7 @@ const LAST_HOOK_SHARE = 1 / 3;
 /** A store that is not mounted yet or a full disk may be well again soon. */
 const RETRY_MS = 2_000;
 
-export interface GpuDutyOptions extends Pick<StandbyLinkOptions, 'uploads'> {
+export interface GpuDutyOptions extends Pick<StandbyLinkOptions, 'uploads'>, Pick<TrialOptions, 'nvidiaSmi'> {
   readonly workspaceDir: string;
   readonly stateDir: string;
   readonly workloadEnvironment: Readonly<Record<string, string>>;
@@ -55,6 +56,7 @@ export interface GpuDutyOptions extends Pick<StandbyLinkOptions, 'uploads'> {
 export class GpuDuty implements Duty {
   readonly #options: GpuDutyOptions;
   readonly #workload: WorkloadKeeper;
+  readonly #trial: TrialOptions;
   #assignment: Assignment | null = null;
   /** Assignments take effect one after another. */
   #settling: Promise<void> = Promise.resolve();
@@ -87,6 +89,9 @@ export class GpuDuty implements Duty {
       tell: (notice) => options.link.send({ kind: 'notice', notice }),
       onState: (state) => this.#onWorkloadState(state),
     });
+    const asReplacement = (signal: AbortSignal) => this.#grantedAs('replacement', signal);
+    const engineFor = (assignment: Assignment) => this.#engineFor(assignment);
+    this.#trial = { ...options, workload: this.#workload, asReplacement, engineFor };
   }
 
   get workloadState(): WorkloadState {
@@ -128,13 +133,14 @@ export class GpuDuty implements Duty {
 
   async perform(action: DutyAction, options: WorkOptions): Promise<ActionResult> {
     await this.#settling;
+    if (isTrial(action)) return performTrial(action, this.#trial, options);
     switch (action.name) {
       case 'snapshot':
         // It saves the same, in the order that matters when time is short.
         await this.#leaving;
         return { name: 'snapshot', record: await this.#activePublisher().publishNow(options.onProgress) };
       case 'restore':
-        return this.#restore(action.snapshot, options);
+        return this.#restore(action, options);
       case 'start-workload':
         return this.#startWorkload(action, options.signal);
       case 'stop-workload': {
@@ -309,7 +315,7 @@ export class GpuDuty implements Duty {
   }
 
   async #restore(
-    snapshot: SnapshotRef,
+    { snapshot, bare = false }: Extract<DutyAction, { readonly name: 'restore' }>,
     options: WorkOptions,
   ): Promise<Extract<ActionResult, { readonly name: 'restore' }>> {
     const assignment = await this.#grantedAs('replacement', options.signal);
@@ -319,9 +325,8 @@ export class GpuDuty implements Duty {
       const { workspaceDir, clock } = this.#options;
       await mkdir(workspaceDir, { recursive: true });
       const engine = await this.#engineFor(assignment);
-      const { chunks, workspaceId } = assignment;
-      const peer = chunks?.role === 'fetch' ? { ...chunks, workspaceId } : undefined;
-      const restored = await engine.restore({ ...options, snapshot, peer });
+      const restored = await engine.restore({ ...options, snapshot, peer: peerOf(assignment) });
+      if (bare) return { name: 'restore', restore: { ...restored, hookMs: 0 } };
       const startMs = clock.monotonicMs();
       const checkpoints = await this.#workload.afterRestore(assignment.workload, options.signal);
       const hookMs = clock.monotonicMs() - startMs;

@@ -8,6 +8,7 @@ import { summarize } from '../branches/summarize.ts';
 import { treeOf } from '../branches/tree.ts';
 import type { Identity } from '../identity/credential-file.ts';
 import { MemoryKeeper } from '../host/memory-keeper.ts';
+import { checkFolder } from '../restore/check-folder.ts';
 import { RestoreMemory } from '../restore/restore-memory.ts';
 import { restoreSnapshot } from '../restore/restorer.ts';
 import { RingKeeper } from '../secrets/ring-keeper.ts';
@@ -102,6 +103,21 @@ export function storeEngine(options: StoreEngineOptions): OpenEngine {
         // Nothing runs in the folder yet: what lies there is the snapshot, so the next one reads only what changes.
         await snapshotterFor(secrets).adopt(snapshot, { signal });
         return outcome;
+      },
+      check: async ({ snapshot, signal, onProgress }) => {
+        const secrets = await keys.secretsFor(snapshot, { signal });
+        const { manifest, root: sums } = await readManifest(store, snapshot, { secrets, signal });
+        const ignore = await loadIgnoreRules(root);
+        const { files: totalFiles, bytes: totalBytes } = sums.counts;
+        return checkFolder({
+          root,
+          manifest,
+          secrets,
+          ignore,
+          clock,
+          onProgress: ({ bytes, files }) => onProgress({ doneBytes: bytes, totalBytes, doneFiles: files, totalFiles }),
+          signal,
+        });
       },
       [Symbol.asyncDispose]: () => store[Symbol.asyncDispose](),
     };

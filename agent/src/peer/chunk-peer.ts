@@ -1,5 +1,6 @@
 import type { Logger } from '@dumont/shared/node/logger.ts';
 import { decodeToReader, MAX_ASKED_CHUNKS, type ToHolder } from '@dumont/shared/protocol/chunk-serving.ts';
+import type { Assignment } from '@dumont/shared/protocol/hello.ts';
 import { readChunk, type SyncChunk } from '@dumont/shared/protocol/sync.ts';
 import type { Clock } from '@dumont/shared/util/clock.ts';
 import { DumontError, toDumontError } from '@dumont/shared/util/errors.ts';
@@ -27,6 +28,11 @@ export type PeerFrame = Pick<SyncChunk, 'chunkId' | 'rawLength' | 'codec'> & { r
 /** Where chunks can be had besides the store. */
 export interface PeerPlace extends ReaderKey {
   readonly url: string;
+}
+
+/** Where an assignment says that chunks can be had; undefined where it says nothing of it. */
+export function peerOf({ chunks, workspaceId }: Assignment): PeerPlace | undefined {
+  return chunks?.role === 'fetch' ? { ...chunks, workspaceId } : undefined;
 }
 
 interface Asked {

@@ -12,6 +12,10 @@ import { printList } from '../output/list.ts';
 import { renderOperation } from '../output/operation.ts';
 import { paintState } from '../output/state.ts';
 import type { Column } from '../output/table.ts';
+import { failoverDocument } from '../report/failover-document.ts';
+import type { SaveOptions } from '../report/save-report.ts';
+import { formatOption, outOption, saveReport } from '../report/save-report.ts';
+import { addFailoverTests } from './failover-tests.ts';
 import { limitOption } from './options.ts';
 
 export function failoverCommand(host: CommandHost): Command {
@@ -34,7 +38,9 @@ export function failoverCommand(host: CommandHost): Command {
     .command('report')
     .description('what a failover did, how long each phase took and what it cost')
     .addArgument(WHICH)
-    .action((which: string | undefined) => host.run((cli) => showReport(cli, which)));
+    .addOption(formatOption())
+    .addOption(outOption())
+    .action((which: string | undefined, options: SaveOptions) => host.run((cli) => showReport(cli, which, options)));
   group
     .command('list')
     .description('list failovers, newest first')
@@ -50,6 +56,7 @@ export function failoverCommand(host: CommandHost): Command {
         printList(cli, { ...list, columns: columns(cli), empty: 'There was no failover yet.' });
       }),
     );
+  addFailoverTests(group, host);
   return group;
 }
 
@@ -108,9 +115,10 @@ async function showStatus(cli: Cli, which: string | undefined): Promise<void> {
   if (onStandby.length > 0) cli.print(`standby: ${onStandby.join(' · ')}`);
 }
 
-async function showReport(cli: Cli, which: string | undefined): Promise<void> {
+async function showReport(cli: Cli, which: string | undefined, options: SaveOptions): Promise<void> {
   const failoverId = await resolveFailoverId(cli, which);
   const report = await cli.client.call('getFailoverReport', { params: { failoverId } });
+  if (await saveReport(cli, options, { data: report, document: failoverDocument(report) })) return;
   if (cli.json) cli.printJson(report);
   else cli.print(renderFailoverReport(cli, report));
 }

@@ -12,6 +12,7 @@ import { machineHistoryHandlers } from './routes/machine-history.ts';
 import { operationHandlers } from './routes/operations.ts';
 import { regionHandlers } from './routes/regions.ts';
 import { snapshotHandlers } from './routes/snapshots.ts';
+import { testHandlers } from './routes/tests.ts';
 import { workspaceHandlers } from './routes/workspaces.ts';
 import type { ApiServices } from './services.ts';
 
@@ -26,6 +27,7 @@ export function createHandlers(services: ApiServices): Handlers {
     ...snapshotHandlers(services),
     ...branchHandlers(services),
     ...failoverHandlers(services),
+    ...testHandlers(services),
     ...detectionHandlers(services),
     ...operationHandlers(services),
     ...ledgerHandlers(services),

@@ -1,6 +1,9 @@
 import type { MergeBranchBody } from '@dumont/shared/api/branch-endpoints.ts';
 import type { AddMachineBody, LossKind, ProvisionBody } from '@dumont/shared/api/endpoints.ts';
 import type { FailoverReport } from '@dumont/shared/api/failover-report.ts';
+import type { Simulation } from '@dumont/shared/api/simulation.ts';
+import type { FailoverTestBody, ProviderTestBody } from '@dumont/shared/api/test-endpoints.ts';
+import type { TestReport } from '@dumont/shared/api/test-report.ts';
 import type { EventView, InstanceView, WorkspaceView } from '@dumont/shared/api/views.ts';
 import type { BranchId, InstanceId, OperationId, WorkspaceId } from '@dumont/shared/model/ids.ts';
 import type { MergeResult } from '@dumont/shared/protocol/branch.ts';
@@ -37,6 +40,7 @@ export interface ApiServices {
   /** Takes and commits a snapshot of the workspace's primary; null when nothing changed. @throws CONFLICT without a connected primary */
   takeSnapshot(workspaceId: WorkspaceId, options: { readonly signal: AbortSignal }): Promise<SnapshotRow | null>;
   readonly branches: BranchDesk;
+  readonly tests: TestDesk;
   /** @throws NOT_FOUND */
   failoverReport(failoverId: string): Promise<FailoverReport>;
   /** Signs a machine's requests to the object store. @throws UNAUTHORIZED for a stranger, or a key outside its workspace */
@@ -82,6 +86,20 @@ export interface GatewayDesk {
     row: WorkspaceRow,
     options: { readonly validForMs: number; readonly revoke: boolean },
   ): Promise<{ readonly token: string; readonly expiresAtMs: number; readonly url: string | null }>;
+}
+
+/** Tests that rent machines, and the simulation that rents none. */
+export interface TestDesk {
+  /** @throws NOT_FOUND */
+  simulate(workspaceId: WorkspaceId, options: { readonly signal: AbortSignal }): Promise<Simulation>;
+  /** @throws CONFLICT while one of this workspace runs, USAGE for a model that nothing can serve */
+  failover(workspace: WorkspaceRow, body: Pick<FailoverTestBody, 'model' | 'check'>): Promise<OperationId>;
+  /** @throws USAGE for an unknown provider, CONFLICT with too many under way */
+  provider(body: ProviderTestBody): Promise<OperationId>;
+  /** @throws NOT_FOUND */
+  report(testId: string): Promise<TestReport>;
+  /** False when it is over, destroying already, or in another process's hands. */
+  cancel(testId: string): Promise<boolean>;
 }
 
 /** What becomes of branches. */

@@ -69,6 +69,8 @@ export function instanceView(
   facts: {
     readonly workspace: WorkspaceRow;
     readonly movedBy: OperationId | null;
+    /** An unfinished test rented it. */
+    readonly isOnTest: boolean;
     /** Null before the provider was asked. */
     readonly rental: Rental | null;
     readonly fleet: FleetView;
@@ -84,7 +86,7 @@ export function instanceView(
     workspaceName: facts.workspace.name,
     role: row.role,
     state: row.state,
-    standing: standingOf({ workspace: facts.workspace, instance: row, movedBy: facts.movedBy }),
+    standing: standingOf({ ...facts, instance: row }),
     connected: isConnected,
     liveness: facts.fleet.liveness(row.id),
     workload: beat?.workload ?? null,

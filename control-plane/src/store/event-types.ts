@@ -4,6 +4,7 @@ export const EVENT_TYPES = [
   'failover.started',
   'release.started',
   'standby.started',
+  'test.started',
   'standby.named',
   'standby.dropped',
   'standby.not-used',

@@ -150,7 +150,7 @@ export async function listForgotten(db: Queryable): Promise<readonly InstanceRow
          select 1 from workspaces w where i.id in (w.primary_instance_id, w.endpoint_instance_id, w.standby_instance_id))
        and not exists (
          select 1 from operations m where m.workspace_id = i.workspace_id and m.finished_at is null
-           and m.kind <> 'standby')`,
+           and m.kind not in ('standby', 'provider-test', 'failover-test'))`,
   );
   return rows.map(toInstance);
 }
@@ -165,7 +165,7 @@ export async function listUnattendedLosses(db: Queryable): Promise<readonly Inst
      join workspaces w on coalesce(w.primary_instance_id, w.endpoint_instance_id) = i.id
      where i.state = 'lost' and w.deleted_at is null
        and not exists (select 1 from operations o where o.workspace_id = w.id and o.finished_at is null
-         and o.kind <> 'standby')
+         and o.kind not in ('standby', 'provider-test', 'failover-test'))
        and not exists (
          select 1 from operations o
          where o.workspace_id = w.id and o.kind = 'failover' and o.state = 'failed'

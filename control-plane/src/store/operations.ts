@@ -2,7 +2,14 @@ import type { OperationId, WorkspaceId } from '@dumont/shared/model/ids.ts';
 import { integer, integerOrNull, json, text, textOrNull } from './columns.ts';
 import type { Queryable, Row } from './database.ts';
 
-export const OPERATION_KINDS = ['provision', 'failover', 'release', 'standby'] as const;
+export const OPERATION_KINDS = [
+  'provision',
+  'failover',
+  'release',
+  'standby',
+  'provider-test',
+  'failover-test',
+] as const;
 export type OperationKindName = (typeof OPERATION_KINDS)[number];
 
 export interface OperationRow {
@@ -188,7 +195,8 @@ export async function saveProgress(
   return rows.length > 0;
 }
 
-function toOperation(row: Row): OperationRow {
+/** Reads a row of the table `operations`. */
+export function toOperation(row: Row): OperationRow {
   return {
     id: text(row, 'id') as OperationId,
     kind: text(row, 'kind'),

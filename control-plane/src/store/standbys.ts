@@ -65,7 +65,7 @@ export async function listLeftOnStandby(db: Queryable, notFailedSinceMs: number)
   const rows = await db.query(
     `select w.* from workspaces w join instances i on i.id = w.primary_instance_id
      where w.deleted_at is null and i.role = 'standby' and i.state = 'ready'
-       and not exists (select 1 from operations o where o.workspace_id = w.id and o.kind <> 'standby'
+       and not exists (select 1 from operations o where o.workspace_id = w.id and o.kind not in ('standby', 'provider-test', 'failover-test')
          and (o.finished_at is null or (o.kind = 'failover' and o.state <> 'completed' and o.finished_at > $1)))`,
     [notFailedSinceMs],
   );

@@ -42,13 +42,15 @@ export async function findWorkspace(db: Queryable, idOrName: string): Promise<Wo
   return rows[0] === undefined ? undefined : toWorkspace(rows[0]);
 }
 
-/** By name, starting after `after`. */
+/** By name, starting after `after`; without those that tests of providers rent under. */
 export async function listWorkspaces(
   db: Queryable,
   options: { readonly after?: string | undefined; readonly limit: number },
 ): Promise<readonly WorkspaceRow[]> {
   const rows = await db.query(
-    'select * from workspaces where deleted_at is null and ($1::text is null or name > $1) order by name limit $2',
+    `select * from workspaces w where deleted_at is null and ($1::text is null or name > $1)
+       and not exists (select 1 from operations o where o.workspace_id = w.id and o.kind = 'provider-test')
+     order by name limit $2`,
     [options.after ?? null, options.limit],
   );
   return rows.map(toWorkspace);
@@ -68,7 +70,7 @@ export async function listUnserved(db: Queryable, notFailedSinceMs: number): Pro
   const rows = await db.query(
     `select w.* from workspaces w
      where w.deleted_at is null and w.primary_instance_id is null and w.endpoint_instance_id is not null
-       and not exists (select 1 from operations o where o.workspace_id = w.id and o.kind <> 'standby'
+       and not exists (select 1 from operations o where o.workspace_id = w.id and o.kind not in ('standby', 'provider-test', 'failover-test')
          and (o.finished_at is null or (o.kind = 'failover' and o.state = 'failed' and o.finished_at > $1)))`,
     [notFailedSinceMs],
   );

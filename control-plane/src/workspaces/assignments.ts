@@ -7,6 +7,7 @@ import { must } from '@dumont/shared/util/assert.ts';
 import type { GrantSource } from '../storage/grant-book.ts';
 import type { Queryable } from '../store/database.ts';
 import { findInstance } from '../store/instances.ts';
+import { testsUnderWay } from '../store/tests.ts';
 import { isHarvestOpen } from '../store/harvests.ts';
 import type { SnapshotRow } from '../store/snapshots.ts';
 import { findSnapshot } from '../store/snapshots.ts';
@@ -84,8 +85,9 @@ export async function currentStanding(db: Queryable, instanceId: InstanceId): Pr
   if (instance === undefined) return undefined;
   const workspace = must(await findWorkspace(db, instance.workspaceId), 'an instance belongs to a workspace');
   const movedBy = (await moverOf(db, workspace.id)) ?? null;
-  const { role } = instance;
-  const standing = standingOf({ workspace, instance, movedBy });
+  const { role, operationId } = instance;
+  const isOnTest = operationId !== null && (await testsUnderWay(db, [operationId])).has(operationId);
+  const standing = standingOf({ workspace, instance, movedBy, isOnTest });
   const mayUseStore = standing !== 'fenced' || (await isHarvestOpen(db, instanceId));
   return { workspace, role, standing, mayUseStore, movedBy, holderId: await holderOf(db, workspace) };
 }

@@ -12,12 +12,14 @@ export function standingOf(facts: {
   readonly instance: Pick<InstanceRow, 'id' | 'role' | 'state' | 'epoch' | 'operationId'>;
   /** The unfinished operation that moves the workspace. */
   readonly movedBy: OperationId | null;
+  /** An unfinished test rented it: it is prepared like a replacement, and nothing ever promotes it. */
+  readonly isOnTest?: boolean;
 }): Standing {
-  const { workspace, instance, movedBy } = facts;
+  const { workspace, instance, movedBy, isOnTest = false } = facts;
   if (workspace.primaryInstanceId === instance.id) return 'primary';
   if (instance.epoch !== null || !HELD.has(instance.state)) return 'fenced';
   if (instance.role === 'standby') return 'standby';
-  return movedBy !== null && instance.operationId === movedBy ? 'replacement' : 'fenced';
+  return isOnTest || (movedBy !== null && instance.operationId === movedBy) ? 'replacement' : 'fenced';
 }
 
 /** A machine that is lost or being given back has no part in the workspace any more. */

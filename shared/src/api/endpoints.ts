@@ -12,6 +12,7 @@ import { failoverReportSchema } from './failover-report.ts';
 import { MACHINE_HISTORY_ENDPOINTS } from './machine-history.ts';
 import { nothing, page, pageOf } from './paging.ts';
 import { REGION_ENDPOINTS } from './region-endpoints.ts';
+import { TEST_ENDPOINTS } from './test-endpoints.ts';
 import {
   agentViewSchema,
   enrolmentViewSchema,
@@ -336,6 +337,7 @@ export const ENDPOINTS = {
     body: nothing,
     response: failoverReportSchema,
   },
+  ...TEST_ENDPOINTS,
   ...DETECTION_ENDPOINTS,
   listOperations: {
     method: 'GET',
@@ -346,7 +348,7 @@ export const ENDPOINTS = {
     query: z.strictObject({
       ...page,
       workspace: z.string().optional(),
-      kind: z.enum(['provision', 'failover', 'release', 'standby']).optional(),
+      kind: z.enum(['provision', 'failover', 'release', 'standby', 'provider-test', 'failover-test']).optional(),
     }),
     body: nothing,
     response: pageOf(operationSummarySchema),

@@ -8,6 +8,7 @@ import { branchSummarySchema, MAX_MERGE_PATHS, mergeResultSchema } from './branc
 import { WORKLOAD_STATES } from './heartbeat.ts';
 import { branchIdSchema, commandIdSchema, countSchema, epochSchema } from './primitives.ts';
 import { snapshotRecordSchema, snapshotRefSchema } from './snapshot-record.ts';
+import { TRIAL_ACTIONS, TRIAL_RESULTS } from './trial.ts';
 
 /**
  * What the control plane may ask of an agent. Every action is idempotent: the same command id again gives the first
@@ -16,8 +17,11 @@ import { snapshotRecordSchema, snapshotRefSchema } from './snapshot-record.ts';
 export const actionSchema = z.discriminatedUnion('name', [
   /** Take and commit a snapshot now. Result: the record, or null when nothing changed since the head. */
   z.object({ name: z.literal('snapshot') }),
-  /** Make the workspace folder equal to this snapshot, set half-written checkpoints aside, run the post-restore hook. */
-  z.object({ name: z.literal('restore'), snapshot: snapshotRefSchema }),
+  /**
+   * Make the workspace folder equal to this snapshot, set half-written checkpoints aside, run the post-restore hook. With
+   * `bare`, the first of these only.
+   */
+  z.object({ name: z.literal('restore'), snapshot: snapshotRefSchema, bare: z.boolean().optional() }),
   /**
    * Start the assignment's workload; succeeds once it has stayed up for `stableMs`. With `check`, the workload's own check
    * is made after that, where it has one; what comes of it is part of the result. Refused unless primary.
@@ -61,6 +65,7 @@ export const actionSchema = z.discriminatedUnion('name', [
       .regex(/^(?:https?:\/\/.+|\/.*)\/$/, 'must be an http(s) URL or an absolute path, ending with "/"'),
     force: z.boolean().default(false),
   }),
+  ...TRIAL_ACTIONS,
 ]);
 export type Action = z.infer<typeof actionSchema>;
 
@@ -104,6 +109,7 @@ export const actionResultSchema = z.discriminatedUnion('name', [
   z.object({ name: z.literal('merge-branch'), merge: mergeResultSchema }),
   /** Sent before the restart; equal versions when there was nothing to do. */
   z.object({ name: z.literal('upgrade'), from: agentVersionSchema, to: agentVersionSchema }),
+  ...TRIAL_RESULTS,
 ]);
 export type ActionResult = z.infer<typeof actionResultSchema>;
 

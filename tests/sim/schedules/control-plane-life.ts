@@ -118,7 +118,14 @@ export class ControlPlaneLife {
     const periods = { busyPeriodMs: 500, goneGapMs: 400, idlePeriodMs: 5_000 };
     const sweeper = new Sweeper({ ...ground, ...periods, onGone: () => changed.ring() });
     const onRelease = () => sweeper.nudge();
-    const renting = { ...ground, presence: hub, enrolTokenMs: 600_000, agentEnvironment: {}, onRelease };
+    const renting = {
+      ...ground,
+      presence: hub,
+      enrolTokenMs: 600_000,
+      startScriptMs: 90_000,
+      agentEnvironment: {},
+      onRelease,
+    };
     const standbyLag = (id: InstanceId) => this.#lags.get(id);
     const renterFor: OperationParts['renterFor'] = (forWhom) => new LedgerRenter(renting, forWhom);
     const live = { hub, wardship, standbyLag, changed, renterFor };

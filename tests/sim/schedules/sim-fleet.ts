@@ -187,6 +187,11 @@ export class SimFleet {
       case 'harvest':
         return { name: 'harvest', record: null, summary: null };
       case 'merge-branch':
+      case 'verify-restore':
+      case 'trial-workload':
+      case 'write-probe':
+      case 'read-probe':
+      case 'sample-gpus':
       case 'upgrade':
         throw new DumontError('UNSUPPORTED', `${action.name} is not simulated`);
       default:

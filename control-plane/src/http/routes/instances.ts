@@ -5,6 +5,7 @@ import { must } from '@dumont/shared/util/assert.ts';
 import type { InstanceRow } from '../../store/instances.ts';
 import { listInstances } from '../../store/instances.ts';
 import { moversOf, rentalsOf } from '../../store/lookups.ts';
+import { testsUnderWay } from '../../store/tests.ts';
 import type { WorkspaceRow } from '../../store/workspaces.ts';
 import { readPage } from '../cursor.ts';
 import { requireInstance, requireWorkspace } from '../find.ts';
@@ -22,7 +23,11 @@ export function instanceHandlers(
     for (const id of new Set(rows.map((row) => row.workspaceId))) {
       workspaces.set(id, await requireWorkspace(db, id));
     }
-    const [movers, rentals] = await Promise.all([
+    const [tests, movers, rentals] = await Promise.all([
+      testsUnderWay(
+        db,
+        rows.flatMap(({ operationId }) => operationId ?? []),
+      ),
       moversOf(db, [...workspaces.keys()]),
       rentalsOf(
         db,
@@ -33,6 +38,7 @@ export function instanceHandlers(
       instanceView(row, {
         workspace: must(workspaces.get(row.workspaceId), 'an instance has a workspace'),
         movedBy: movers.get(row.workspaceId) ?? null,
+        isOnTest: row.operationId !== null && tests.has(row.operationId),
         rental: rentals.get(row.id) ?? null,
         fleet,
         nowMs: clock.nowMs(),

@@ -41,6 +41,7 @@ function setUp(inheritedSinceMs: number | null = null) {
     renew: () => {},
     ignoreRules: () => Promise.reject(new Error('not asked')),
     restore: () => Promise.reject(new Error('not asked')),
+    check: () => Promise.reject(new Error('not part of this test')),
     compare: () => Promise.reject(new Error('not asked')),
     merge: () => Promise.reject(new Error('not asked')),
     create: ({ parent }) => {

@@ -73,6 +73,10 @@ test.each([
   [['failover', 'list', 'workspace=demo'], 'array'],
   [['failover', 'status'], 'object'],
   [['failover', 'report', 'demo'], 'object'],
+  [['failover', 'test-real-history', 'workspace=demo'], 'array'],
+  [['failover', 'test-real', 'demo', '--no-wait'], 'object'],
+  [['failover', 'test-real-report', 'demo'], 'object'],
+  [['test', 'list'], 'array'],
   [['operations', 'list'], 'array'],
 ] as const)('%j --json prints one JSON %s and nothing else', async (args, shape) => {
   const { exitCode, stdout, stderr } = await dumont([...args, '--json'], connected);

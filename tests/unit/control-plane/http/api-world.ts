@@ -8,6 +8,9 @@ import { GatewayAddresses } from '@dumont/control-plane/gateway/addresses.ts';
 import { createApp } from '@dumont/control-plane/http/app.ts';
 import type { ApiServices } from '@dumont/control-plane/http/services.ts';
 import { EventFeed } from '@dumont/control-plane/live/event-feed.ts';
+import { simulateFailover } from '@dumont/control-plane/operations/simulate-failover.ts';
+import { startFailoverTest, startProviderTest } from '@dumont/control-plane/operations/start-test.ts';
+import { buildTestReport } from '@dumont/control-plane/operations/test-report.ts';
 import { findBranch } from '@dumont/control-plane/store/branches.ts';
 import type { Database } from '@dumont/control-plane/store/database.ts';
 import { findOperation, insertOperation } from '@dumont/control-plane/store/operations.ts';
@@ -25,6 +28,7 @@ import { must } from '@dumont/shared/util/assert.ts';
 import type { Clock } from '@dumont/shared/util/clock.ts';
 import { systemClock } from '@dumont/shared/util/clock.ts';
 import { DumontError } from '@dumont/shared/util/errors.ts';
+import { MemoryProvider } from '../../../world/memory-provider.ts';
 import { sampleReport } from './sample-data.ts';
 
 /** A call the API made on the operations port. */
@@ -99,6 +103,7 @@ function testServices(parts: {
 }): ApiServices {
   const { db, clock, feed, calls, fleet, token } = parts;
   const log = createLogger('api-test', 'silent');
+  const providers = new Map([['memory', new MemoryProvider()]]);
   const removeObject = () => Promise.resolve();
   const keeper = new BranchKeeper({ db, clock, log, removeObject, onChange: () => {} });
   return {
@@ -127,6 +132,18 @@ function testServices(parts: {
         const agents = instances.map(({ id }) => ({ instanceId: id, outcome: 'ordered', reason: null }) as const);
         return Promise.resolve({ version, agents });
       },
+    },
+    tests: {
+      simulate: (workspaceId, how) =>
+        simulateFailover(
+          { db, clock, providers, fleet: { isConnected: () => true, lastBeat: () => undefined } },
+          workspaceId,
+          how,
+        ),
+      failover: (workspace, body) => startFailoverTest({ db, clock, onChange: () => feed.wake() }, workspace, body),
+      provider: (body) => startProviderTest({ db, clock, providers, onChange: () => feed.wake() }, body),
+      report: (testId) => buildTestReport(db, testId, clock.nowMs()),
+      cancel: () => Promise.resolve(false),
     },
     operations: {
       provision: async (body) => {

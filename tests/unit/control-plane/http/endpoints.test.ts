@@ -4,6 +4,8 @@ import type { EndpointName } from '@dumont/shared/api/endpoints.ts';
 import { ENDPOINTS } from '@dumont/shared/api/endpoints.ts';
 import type { Problem } from '@dumont/shared/api/problem.ts';
 import { problemSchema } from '@dumont/shared/api/problem.ts';
+import { findWorkspace } from '@dumont/control-plane/store/workspaces.ts';
+import { must } from '@dumont/shared/util/assert.ts';
 import { systemClock } from '@dumont/shared/util/clock.ts';
 import type { ApiWorld } from './api-world.ts';
 import { startApiWorld } from './api-world.ts';
@@ -12,10 +14,13 @@ import { fillSampleData, SAMPLE_ENROL_TOKEN } from './sample-data.ts';
 
 let world: ApiWorld;
 let data: SampleData;
+let testId: string;
 
 beforeAll(async () => {
   world = await startApiWorld();
   data = await fillSampleData(world.db, systemClock.nowMs());
+  testId = await world.services.tests.failover(must(await findWorkspace(world.db, 'demo'), 'it is there'), {});
+  await world.db.query('update operations set finished_at = 1 where id = $1', [testId]);
 });
 afterAll(async () => {
   await world[Symbol.asyncDispose]();
@@ -39,6 +44,8 @@ const GOOD_REQUESTS: Partial<Record<EndpointName, GoodRequest>> = {
   takeSnapshot: { body: { workspace: 'demo' } },
   triggerFailover: { body: { workspace: 'demo' } },
   forgetMachineHistory: { body: { machine: 'm-4711' } },
+  simulateFailover: { body: { workspace: 'demo' } },
+  testFailover: { body: { workspace: 'demo' } },
 };
 
 function goodRequest(name: EndpointName): GoodRequest {
@@ -51,6 +58,7 @@ function urlOf(name: EndpointName, query?: string): string {
     .replace(':instanceId', data.primaryId)
     .replace(':failoverId', data.failoverId)
     .replace(':operationId', data.failoverId)
+    .replace(':testId', testId)
     .replace(':branchId', data.branchId);
   return `${world.url}${API_PREFIX}${path}${query === undefined ? '' : `?${query}`}`;
 }

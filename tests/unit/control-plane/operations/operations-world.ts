@@ -1,6 +1,8 @@
 import type { Verdict } from '@dumont/control-plane/detect/verdict.ts';
 import { fileGrants } from '../../../world/file-grants.ts';
 import type { StandbyLag } from '@dumont/control-plane/hub/standby-lag.ts';
+import { failoverTestKind } from '@dumont/control-plane/operations/failover-test.ts';
+import { providerTestKind } from '@dumont/control-plane/operations/provider-test.ts';
 import { failoverKind } from '@dumont/control-plane/operations/failover.ts';
 import { Guardian } from '@dumont/control-plane/operations/guardian.ts';
 import { anyKind } from '@dumont/control-plane/operations/operation-kind.ts';
@@ -127,7 +129,8 @@ export class OperationsWorld implements AsyncDisposable {
     };
     const { parts } = this;
     const movers = [anyKind(failoverKind(parts)), anyKind(provisionKind(parts)), anyKind(releaseKind(parts))];
-    const kinds = [...movers, anyKind(standbyKind(parts))];
+    const tests = [anyKind(failoverTestKind(parts)), anyKind(providerTestKind(parts))];
+    const kinds = [...movers, anyKind(standbyKind(parts)), ...tests];
     this.runner = new OperationRunner({ ...ground, random: parts.random, kinds, owner: 'world', leaseMs: 120_000 });
     this.guardian = new Guardian(this.parts, this.runner);
     this.keeper = new StandbyKeeper(this.parts, {

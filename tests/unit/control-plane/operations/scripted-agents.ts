@@ -3,6 +3,11 @@ import type { MergeResult } from '@dumont/shared/protocol/branch.ts';
 import type { Action, ActionResult, RestoreResult } from '@dumont/shared/protocol/command.ts';
 import type { Assignment } from '@dumont/shared/protocol/hello.ts';
 import type { Clock } from '@dumont/shared/util/clock.ts';
+import type { CheckReport } from '@dumont/shared/model/workload-check.ts';
+import { probeHash } from '@dumont/shared/node/probe-content.ts';
+import type { GpuSample } from '@dumont/shared/protocol/heartbeat.ts';
+import type { FolderCheck, ProbeFile } from '@dumont/shared/protocol/trial.ts';
+import { PROBE_BYTES } from '@dumont/control-plane/operations/provider-test.ts';
 import { DumontError } from '@dumont/shared/util/errors.ts';
 
 type Answer = (instanceId: InstanceId, action: Action) => Promise<ActionResult>;
@@ -98,7 +103,41 @@ async function obey(_instanceId: InstanceId, action: Action): Promise<ActionResu
       return { name: 'merge-branch', merge: mergedNothing() };
     case 'upgrade':
       return { name: 'upgrade', from: '0.1.0', to: action.release.version };
+    case 'verify-restore':
+      return { name: 'verify-restore', folder: foldedAsIs() };
+    case 'trial-workload':
+      return { name: 'trial-workload', state: 'running', check: goodCheck(), error: null };
+    case 'write-probe':
+      return { name: 'write-probe', file: probeFile(action.nonce, action.sizeBytes) };
+    case 'read-probe':
+      return { name: 'read-probe', file: probeFile(action.nonce, PROBE_BYTES) };
+    case 'sample-gpus':
+      return { name: 'sample-gpus', isThere: true, driver: '570.1', gpus: [GPU], tookMs: 30, error: null };
   }
+}
+
+const GPU: GpuSample = {
+  index: 0,
+  name: 'NVIDIA GeForce RTX 4090',
+  utilPct: 0,
+  memoryUsedBytes: 0,
+  memoryTotalBytes: 25_757_220_864,
+  temperatureC: 31,
+  powerW: 20,
+};
+
+function probeFile(nonce: string, bytes: number): ProbeFile {
+  return { sha256: probeHash(nonce, bytes), bytes, tookMs: 12 };
+}
+
+function foldedAsIs(): FolderCheck {
+  const tree = 'ab'.repeat(32);
+  const counts = { fileCount: 3, entryCount: 4, bytes: 4_096, differenceCount: 0, differences: [] };
+  return { ok: true, expectedTree: tree, actualTree: tree, ...counts, tookMs: 9 };
+}
+
+function goodCheck(): CheckReport {
+  return { kind: 'ollama', model: 'm', ok: true, readyMs: 5, firstTokenMs: 2, tokens: 3, totalMs: 9, error: null };
 }
 
 function mergedNothing(): MergeResult {
