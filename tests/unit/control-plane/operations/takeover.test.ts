@@ -200,7 +200,7 @@ onEachDatabase((database) => {
   });
 });
 
-test('a copy counts only where it is known to be whole and newer than the last snapshot, on a standby that is trusted', () => {
+test('a copy counts only where it is known to be whole and no older than the last snapshot, on a standby that is trusted', () => {
   const head = { committedAtMs: 100_000, record: { ...someSnapshot(), createMs: 4_000, startedAtMs: 7_000_000 } };
   const lag = { bytes: 0, ms: 50, atMs: 100_000 };
   const presence = { isConnected: true, silentMs: 200, readyAtMs: 10_000, upMs: 90_000, trustAfterMs: 0 };
@@ -212,6 +212,7 @@ test('a copy counts only where it is known to be whole and newer than the last s
   expect(objectionTo({ ...facts, lag: null })).toContain('nobody knows');
   expect(objectionTo({ ...facts, readyAtMs: 100_500 })).toContain('nobody knows');
   expect(objectionTo({ ...facts, trustAfterMs: 90_001 })).toContain('trusted');
-  expect(objectionTo({ ...facts, lag: { ...lag, ms: 4_000 } })).toContain('newer');
+  expect(objectionTo({ ...facts, lag: { ...lag, ms: 4_900 } })).toBeNull();
+  expect(objectionTo({ ...facts, lag: { ...lag, ms: 5_100 } })).toContain('newer');
   expect(must(objectionTo({ ...facts, lag: { ...lag, ms: 60_000 } }), 'it is old')).toContain('newer');
 });
