@@ -49,6 +49,11 @@ onMachines(
       return snapshot === null || snapshot.fileCount > 0;
     });
 
+    // Lost before that, the machine would be replaced by the same provisioning.
+    await eventually('it is provisioned', async () => {
+      const { items } = await client.call('listEvents', { query: { limit: 500 } });
+      return items.some(({ type }) => type === 'operation.finished');
+    });
     vast.inflict({ kind: 'outbid', instance: firstRef });
     const nextId = await eventually(
       'another machine serves it',
@@ -63,10 +68,14 @@ onMachines(
     expect(await planOn(vast, Number(next.providerRef))).toBe('the plan of the airship\n');
     await eventually('the outbid machine is destroyed', () => !vast.account.contracts.has(firstRef), 60_000);
 
-    await eventually('the failover is over', async () => {
-      const { items } = await client.call('listFailovers', { query: { workspace: 'airship' } });
-      return items.length === 1 && items[0]?.success === true;
-    });
+    await eventually(
+      'the failover is over',
+      async () => {
+        const { items } = await client.call('listFailovers', { query: { workspace: 'airship' } });
+        return items.length === 1 && items[0]?.success === true;
+      },
+      60_000,
+    );
     await client.call('destroyInstance', { params: { instanceId: next.instanceId } });
     await eventually('nothing is rented', () => vast.account.contracts.size === 0, 60_000);
     expect(vast.account.history.every(({ isBid }) => isBid)).toBe(true);
@@ -80,6 +89,9 @@ onMachines(
 async function planOn(vast: VastSimulator, id: number): Promise<string | false> {
   const { machine } = must(vast.account.contracts.get(id), 'it is rented');
   return eventually('the workload has begun', () =>
-    readFile(join(machine.root, 'workspace/plan'), 'utf8').catch(() => false as const),
+    readFile(join(machine.root, 'workspace/plan'), 'utf8').then(
+      (text) => text.endsWith('\n') && text,
+      () => false as const,
+    ),
   );
 }
