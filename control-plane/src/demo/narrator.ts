@@ -39,6 +39,12 @@ export function narrate(event: EventView, host = 'the machine'): string | undefi
       return `${host} is rented and boots`;
     case 'machine.refused':
       return `the market refused: ${text(data['reason'])}`;
+    case 'machine.ssh-install':
+      return `the agent is installed on ${host} over SSH: no start script did it in time`;
+    case 'machine.host-key-changed':
+      return `${host} shows ANOTHER host key than at first: it is not trusted`;
+    case 'placement.widened':
+      return 'nobody offers what is preferred: the search goes on without that';
     case 'instance.ready':
       return `${host} is up: its agent said hello`;
     case 'instance.suspect':

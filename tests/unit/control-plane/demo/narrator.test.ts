@@ -19,6 +19,7 @@ const SILENT: ReadonlySet<EventType> = new Set([
   'agent.upgrade-offered',
   'gateway.moved',
   'branch.deleted',
+  'test.started',
 ]);
 
 function event(type: string, data: EventView['data'] = {}): EventView {
