@@ -33,18 +33,6 @@ export class Narrator {
 export function narrate(event: EventView, host = 'the machine'): string | undefined {
   const { data } = event;
   switch (event.type) {
-    case 'machine.requested':
-      return `ordering ${text(data['machineId'])} from the market`;
-    case 'machine.rented':
-      return `${host} is rented and boots`;
-    case 'machine.refused':
-      return `the market refused: ${text(data['reason'])}`;
-    case 'machine.ssh-install':
-      return `the agent is installed on ${host} over SSH: no start script did it in time`;
-    case 'machine.host-key-changed':
-      return `${host} shows ANOTHER host key than at first: it is not trusted`;
-    case 'placement.widened':
-      return 'nobody offers what is preferred: the search goes on without that';
     case 'instance.ready':
       return `${host} is up: its agent said hello`;
     case 'instance.suspect':
@@ -109,6 +97,26 @@ export function narrate(event: EventView, host = 'the machine'): string | undefi
       return `${host} is gone, proven twice; it cost ${formatMicroUsd(Number(data['costMicroUsd'] ?? 0))}`;
     case 'operation.step':
       return narrateStep(text(data['kind']), text(data['from']), text(data['event']));
+    default:
+      return narrateRental(event, host);
+  }
+}
+
+/** How a machine is got. */
+function narrateRental({ type, data }: EventView, host: string): string | undefined {
+  switch (type) {
+    case 'machine.requested':
+      return `ordering ${text(data['machineId'])} from the market`;
+    case 'machine.rented':
+      return `${host} is rented and boots`;
+    case 'machine.refused':
+      return `the market refused: ${text(data['reason'])}`;
+    case 'machine.ssh-install':
+      return `the agent is installed on ${host} over SSH: no start script did it in time`;
+    case 'machine.host-key-changed':
+      return `${host} shows ANOTHER host key than at first: it is not trusted`;
+    case 'placement.widened':
+      return 'nobody offers what is preferred: the search goes on without that';
     default:
       return undefined;
   }
