@@ -21,7 +21,8 @@ const PREEMPTION_PATIENCE_MS = 120_000;
 /**
  * The point of no return. Waits until the old epoch is fenced (by the detector's commit, or, for an operator, once the
  * old primary handed over), makes sure the replacement holds the very last snapshot the old primary published, and
- * promotes it. Where a standby took over meanwhile, the work is taken back from there. A primary that serves on, because it came back or could not hand over, averts the move.
+ * promotes it. Where a standby took over meanwhile, the work is taken back from there. A primary that serves on, because it
+ * came back or could not hand over, averts the move.
  */
 export async function commitStep(parts: OperationParts, context: FailoverContext): FailoverResult {
   const replacement = readyReplacement(context.data);
@@ -43,7 +44,7 @@ export async function commitStep(parts: OperationParts, context: FailoverContext
       await parts.changed.wait({ clock: parts.clock, atMostMs: FENCE_POLL_MS, signal: context.signal });
       continue;
     }
-    // A move that was asked for or announced hands over in good order; a replacement of this very failover that failed is cut off.
+    // A move that was asked for or announced hands over in good order; a failed replacement of this failover is cut off.
     if (primaryInstanceId === data.fromInstanceId && data.handedOverId !== primaryInstanceId) {
       const { workspaceId, signal } = context;
       const outcome = await handOver(parts, { workspaceId, instanceId: primaryInstanceId, signal });

@@ -14,10 +14,11 @@ import type { OperationParts } from './operation-parts.ts';
 
 /** A standby not heard for several beats may be lost as well: users must not be sent to it. */
 const STANDBY_SILENCE_MS = 2_000;
+/** A standby this little behind is in step: reading, sending and the time between two beats. */
+const IN_STEP_MS = 500;
 /**
- * A snapshot may seem this much newer than the copy: how new that is, is known from the last beat, which is up to 300 ms old,
- * and a change is on the standby long before the snapshot that holds it is committed. Without the standby, all
- * that was written after that snapshot is lost for certain.
+ * Of one in step a snapshot may seem this much newer: the last beat is up to 300 ms old, and a change is on the standby before
+ * the snapshot that holds it is committed. Without the standby, all that was written after that snapshot is lost.
  */
 const TIE_MS = 1_000;
 /** The lost machine may have published at this very moment: then everything is looked at again. */
@@ -87,7 +88,8 @@ export function objectionTo(facts: StandbyFacts): string | null {
   // A beat from before this standby joined speaks of another.
   if (lag === null || lag.atMs <= readyAtMs) return 'nobody knows whether the standby had everything';
   if (upMs < trustAfterMs) return 'the standby was not up for long enough to be trusted';
-  if (head !== undefined && heldSinceMs(head) - (lag.atMs - lag.ms) > TIE_MS) return 'the last snapshot is newer';
+  const toleranceMs = lag.ms <= IN_STEP_MS ? TIE_MS : 0;
+  if (head !== undefined && heldSinceMs(head) - (lag.atMs - lag.ms) > toleranceMs) return 'the last snapshot is newer';
   return null;
 }
 

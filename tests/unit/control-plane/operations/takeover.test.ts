@@ -212,7 +212,12 @@ test('a copy counts only where it is known to be whole and no older than the las
   expect(objectionTo({ ...facts, lag: null })).toContain('nobody knows');
   expect(objectionTo({ ...facts, readyAtMs: 100_500 })).toContain('nobody knows');
   expect(objectionTo({ ...facts, trustAfterMs: 90_001 })).toContain('trusted');
-  expect(objectionTo({ ...facts, lag: { ...lag, ms: 4_900 } })).toBeNull();
-  expect(objectionTo({ ...facts, lag: { ...lag, ms: 5_100 } })).toContain('newer');
+  expect(objectionTo({ ...facts, lag: { ...lag, ms: 4_000 } })).toBeNull();
+  expect(objectionTo({ ...facts, lag: { ...lag, ms: 4_001 } })).toContain('newer');
+  // In step, the beat that says so may be older than the snapshot.
+  const just = { ...head, committedAtMs: lag.atMs + head.record.createMs + 500 };
+  expect(objectionTo({ ...facts, head: just })).toBeNull();
+  expect(objectionTo({ ...facts, head: just, lag: { ...lag, ms: 501 } })).toContain('newer');
+  expect(objectionTo({ ...facts, head: { ...just, committedAtMs: just.committedAtMs + 500 } })).toContain('newer');
   expect(must(objectionTo({ ...facts, lag: { ...lag, ms: 60_000 } }), 'it is old')).toContain('newer');
 });
