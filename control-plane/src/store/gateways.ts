@@ -4,6 +4,7 @@ import { workspacePortsSchema } from '@dumont/shared/model/policy.ts';
 import { integer, integerOrNull, json, text, textOrNull } from './columns.ts';
 import type { Queryable, Row } from './database.ts';
 import { isUniqueViolation } from './serialization.ts';
+import { MOVERS } from './workspaces.ts';
 
 /** What the gateway knows of a workspace. */
 export interface GatewayRow {
@@ -124,7 +125,7 @@ export async function findMove(
 ): Promise<{ readonly kind: string; readonly state: string; readonly sinceMs: number } | undefined> {
   const rows = await db.query(
     `select kind, state, created_at from operations
-     where workspace_id = $1 and finished_at is null and kind in ('failover', 'provision', 'release')`,
+     where workspace_id = $1 and finished_at is null and kind in ${MOVERS}`,
     [workspaceId],
   );
   const [row] = rows;

@@ -7,6 +7,7 @@ import { offerSchema } from '@dumont/shared/model/offer.ts';
 import { nextState } from '@dumont/shared/model/transition.ts';
 import { integer, integerOrNull, json, text, textOrNull } from './columns.ts';
 import type { Queryable, Row } from './database.ts';
+import { MOVERS } from './workspaces.ts';
 
 export interface InstanceRow {
   readonly id: InstanceId;
@@ -150,7 +151,7 @@ export async function listForgotten(db: Queryable): Promise<readonly InstanceRow
          select 1 from workspaces w where i.id in (w.primary_instance_id, w.endpoint_instance_id, w.standby_instance_id))
        and not exists (
          select 1 from operations m where m.workspace_id = i.workspace_id and m.finished_at is null
-           and m.kind not in ('standby', 'provider-test', 'failover-test'))`,
+           and m.kind in ${MOVERS})`,
   );
   return rows.map(toInstance);
 }
@@ -165,7 +166,7 @@ export async function listUnattendedLosses(db: Queryable): Promise<readonly Inst
      join workspaces w on coalesce(w.primary_instance_id, w.endpoint_instance_id) = i.id
      where i.state = 'lost' and w.deleted_at is null
        and not exists (select 1 from operations o where o.workspace_id = w.id and o.finished_at is null
-         and o.kind not in ('standby', 'provider-test', 'failover-test'))
+         and o.kind in ${MOVERS})
        and not exists (
          select 1 from operations o
          where o.workspace_id = w.id and o.kind = 'failover' and o.state = 'failed'

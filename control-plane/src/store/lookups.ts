@@ -1,6 +1,7 @@
 import type { InstanceId, OperationId, WorkspaceId } from '@dumont/shared/model/ids.ts';
 import { integer, integerOrNull, text } from './columns.ts';
 import type { Queryable } from './database.ts';
+import { MOVERS } from './workspaces.ts';
 
 /** Facts about many rows in one query each, for lists: what a view needs beside its own row. */
 
@@ -39,7 +40,7 @@ export async function moversOf(
 ): Promise<ReadonlyMap<WorkspaceId, OperationId>> {
   const rows = await db.query(
     `select workspace_id, id from operations
-     where finished_at is null and kind in ('failover', 'provision', 'release')
+     where finished_at is null and kind in ${MOVERS}
        and workspace_id in (select jsonb_array_elements_text($1::jsonb))`,
     [JSON.stringify(workspaceIds)],
   );

@@ -3,7 +3,7 @@ import type { AgentRole } from '@dumont/shared/model/instance.ts';
 import { KINDS_WITH_STANDBY } from '@dumont/shared/model/policy.ts';
 import type { Queryable } from './database.ts';
 import { toInstance, type InstanceRow } from './instances.ts';
-import { toWorkspace, type WorkspaceRow } from './workspaces.ts';
+import { MOVERS, toWorkspace, type WorkspaceRow } from './workspaces.ts';
 
 /** One unfinished operation at most looks for a workspace's standby. */
 export const ONE_STANDBY_INDEX = 'operations_one_standby';
@@ -65,7 +65,7 @@ export async function listLeftOnStandby(db: Queryable, notFailedSinceMs: number)
   const rows = await db.query(
     `select w.* from workspaces w join instances i on i.id = w.primary_instance_id
      where w.deleted_at is null and i.role = 'standby' and i.state = 'ready'
-       and not exists (select 1 from operations o where o.workspace_id = w.id and o.kind not in ('standby', 'provider-test', 'failover-test')
+       and not exists (select 1 from operations o where o.workspace_id = w.id and o.kind in ${MOVERS}
          and (o.finished_at is null or (o.kind = 'failover' and o.state <> 'completed' and o.finished_at > $1)))`,
     [notFailedSinceMs],
   );

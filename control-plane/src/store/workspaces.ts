@@ -4,6 +4,9 @@ import { workspacePolicySchema } from '@dumont/shared/model/policy.ts';
 import { integer, json, text, textOrNull } from './columns.ts';
 import type { Queryable, Row } from './database.ts';
 
+/** Operations that move a workspace, for queries. One at most of a workspace is unfinished: index operations_one_mover. */
+export const MOVERS = `('failover', 'provision', 'release')`;
+
 export interface WorkspaceRow {
   readonly id: WorkspaceId;
   readonly name: string;
@@ -70,7 +73,7 @@ export async function listUnserved(db: Queryable, notFailedSinceMs: number): Pro
   const rows = await db.query(
     `select w.* from workspaces w
      where w.deleted_at is null and w.primary_instance_id is null and w.endpoint_instance_id is not null
-       and not exists (select 1 from operations o where o.workspace_id = w.id and o.kind not in ('standby', 'provider-test', 'failover-test')
+       and not exists (select 1 from operations o where o.workspace_id = w.id and o.kind in ${MOVERS}
          and (o.finished_at is null or (o.kind = 'failover' and o.state = 'failed' and o.finished_at > $1)))`,
     [notFailedSinceMs],
   );
@@ -126,7 +129,7 @@ export async function setEndpoint(
 /** Id of the unfinished operation that moves this workspace, if any. */
 export async function moverOf(db: Queryable, workspaceId: WorkspaceId): Promise<OperationId | undefined> {
   const rows = await db.query(
-    `select id from operations where workspace_id = $1 and finished_at is null and kind in ('failover', 'provision', 'release')`,
+    `select id from operations where workspace_id = $1 and finished_at is null and kind in ${MOVERS}`,
     [workspaceId],
   );
   return rows[0] === undefined ? undefined : (text(rows[0], 'id') as OperationId);
