@@ -1,18 +1,13 @@
-import { existsSync } from 'node:fs';
 import { mkdir, readFile, writeFile } from 'node:fs/promises';
-import { dirname, join } from 'node:path';
+import { join } from 'node:path';
 import { must } from '@dumont/shared/util/assert.ts';
 import { expect, test } from 'vitest';
-import { startS3Simulator } from '../simulators/s3/s3-simulator.ts';
-import { startVastSimulator } from '../simulators/vast/vast-simulator.ts';
 import { dumont } from '../unit/control-plane/cli/dumont-process.ts';
-import { builtAgent } from '../world/agent-build.ts';
 import { ControlPlaneProcess } from '../world/control-plane-process.ts';
 import { eventually } from '../world/eventually.ts';
 import { ProtectedWorkspace } from '../world/protected-workspace.ts';
 import { Site } from '../world/site.ts';
-
-const ACCOUNT = { accessKeyId: 'account-key-id', secretAccessKey: 'known-to-the-control-plane-alone' };
+import { onMachines, VastSite } from '../world/vast-site.ts';
 
 test(
   'a failover is tried out on a machine of its own: every byte is there, the primary notices nothing, nothing is left',
@@ -68,9 +63,6 @@ function connectionOf(site: Site): Record<string, string> {
   return { DUMONT_URL: `http://127.0.0.1:${site.port}`, DUMONT_TOKEN: token };
 }
 
-/** As root each machine gets a root of its own, in which the agent can be installed as in a container. */
-const onMachines = test.skipIf(process.getuid?.() !== 0 || !existsSync('/usr/sbin/sshd'));
-
 const NVIDIA_SMI = `#!/bin/sh
 echo '570.86.15, 0, NVIDIA GeForce RTX 4090, 0, 1, 24564, 31, 22.50'
 `;
@@ -79,22 +71,9 @@ onMachines(
   'a provider is tried out in seven steps on one machine of Vast.ai, which is destroyed, and the report says how long each took',
   { timeout: 240_000 },
   async () => {
-    await using bucket = await startS3Simulator({ ...ACCOUNT, buckets: ['snapshots'] });
-    await using vast = await startVastSimulator({ speed: 40, isCalm: true });
-    await using site = await Site.make();
-    const agent = await builtAgent();
-    await using controlPlane = await ControlPlaneProcess.start(site, undefined, {
-      DUMONT_LOCAL_PROVIDER: 'false',
-      DUMONT_VAST_API_KEY: vast.apiKey,
-      DUMONT_VAST_URL: vast.url,
-      DUMONT_VAST_IMAGE: 'ubuntu:24.04',
-      DUMONT_DOWNLOADS_DIR: dirname(agent.directory),
-      STORAGE_PROVIDER: 'minio',
-      MINIO_ENDPOINT: bucket.endpoint,
-      MINIO_BUCKET: 'snapshots',
-      MINIO_KEY_ID: ACCOUNT.accessKeyId,
-      MINIO_APPLICATION_KEY: ACCOUNT.secretAccessKey,
-    });
+    await using world = await VastSite.make();
+    const { site, vast } = world;
+    await using controlPlane = await world.startControlPlane();
     const connection = connectionOf(site);
     const page = join(site.folder, 'provider.html');
     const args = ['test', 'failover', '--real', '--provider', 'vast', '--max-cost', '1', '--out', page];
