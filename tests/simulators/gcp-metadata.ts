@@ -1,5 +1,5 @@
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
-import type { AddressInfo } from 'node:net';
+import { closeServer, listenOnLoopback, portOf } from './loopback-server.ts';
 
 const PREEMPTED_PATH = '/computeMetadata/v1/instance/preempted';
 
@@ -25,16 +25,13 @@ export class GcpMetadataSimulator implements AsyncDisposable {
     const http = createServer();
     const simulator = new GcpMetadataSimulator(http);
     http.on('request', (request, response) => simulator.#serve(request, response));
-    await new Promise<void>((resolve, reject) => {
-      http.once('error', reject);
-      http.listen(0, '127.0.0.1', resolve);
-    });
+    await listenOnLoopback(http);
     return simulator;
   }
 
   /** For GCE_METADATA_HOST. */
   get host(): string {
-    return `127.0.0.1:${(this.#http.address() as AddressInfo).port}`;
+    return `127.0.0.1:${portOf(this.#http)}`;
   }
 
   /** Requests held just now. */
@@ -53,11 +50,8 @@ export class GcpMetadataSimulator implements AsyncDisposable {
     this.#http.closeAllConnections();
   }
 
-  async [Symbol.asyncDispose](): Promise<void> {
-    this.drop();
-    await new Promise((resolve) => {
-      this.#http.close(resolve);
-    });
+  [Symbol.asyncDispose](): Promise<void> {
+    return closeServer(this.#http);
   }
 
   #serve(request: IncomingMessage, response: ServerResponse): void {

@@ -1,7 +1,7 @@
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
-import type { AddressInfo } from 'node:net';
 import { text } from 'node:stream/consumers';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { closeServer, listenOnLoopback, portOf } from './loopback-server.ts';
 
 interface OllamaBehaviour {
   /** Pulled models, with their tags. */
@@ -51,22 +51,16 @@ export class OllamaSimulator implements AsyncDisposable {
     const http = createServer();
     const simulator = new OllamaSimulator(http);
     http.on('request', (request, response) => void simulator.#serve(request, response));
-    await new Promise<void>((resolve, reject) => {
-      http.once('error', reject);
-      http.listen(port, '127.0.0.1', resolve);
-    });
+    await listenOnLoopback(http, port);
     return simulator;
   }
 
   get port(): number {
-    return (this.#http.address() as AddressInfo).port;
+    return portOf(this.#http);
   }
 
-  async [Symbol.asyncDispose](): Promise<void> {
-    this.#http.closeAllConnections();
-    await new Promise((resolve) => {
-      this.#http.close(resolve);
-    });
+  [Symbol.asyncDispose](): Promise<void> {
+    return closeServer(this.#http);
   }
 
   async #serve(request: IncomingMessage, response: ServerResponse): Promise<void> {

@@ -1,10 +1,9 @@
 import { generateKeyPairSync, randomUUID } from 'node:crypto';
-import { once } from 'node:events';
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
-import type { AddressInfo } from 'node:net';
 import { systemClock } from '@dumont/shared/util/clock.ts';
 import { SimulatedInstance, type InstanceOrder } from './instance.ts';
 import { answer, answerError, isSigned, notFound, readBody, RestError } from './rest.ts';
+import { closeServer, listenOnLoopback, portOf } from '../loopback-server.ts';
 
 interface Operation {
   readonly kind: 'compute#operation';
@@ -73,18 +72,17 @@ export class GcpSimulator implements AsyncDisposable {
 
   static async open(): Promise<GcpSimulator> {
     // A number that is free here now; machines use it on addresses of their own.
-    const probe = createServer().listen(0, '127.0.0.1');
-    await once(probe, 'listening');
-    const { port } = probe.address() as AddressInfo;
-    probe.close();
+    const probe = createServer();
+    await listenOnLoopback(probe);
+    const port = portOf(probe);
+    await closeServer(probe);
     const server = createServer();
-    server.listen(0, '127.0.0.1');
-    await once(server, 'listening');
+    await listenOnLoopback(server);
     return new GcpSimulator(server, port);
   }
 
   get url(): string {
-    return `http://127.0.0.1:${(this.#server.address() as AddressInfo).port}`;
+    return `http://127.0.0.1:${portOf(this.#server)}`;
   }
 
   /** The machine of a reference, `zone/name`. */
@@ -101,8 +99,7 @@ export class GcpSimulator implements AsyncDisposable {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    this.#server.closeAllConnections();
-    this.#server.close();
+    await closeServer(this.#server);
     await Promise.all([...this.#instances.values()].map((instance) => instance[Symbol.asyncDispose]()));
   }
 

@@ -1,6 +1,4 @@
-import { once } from 'node:events';
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
-import type { AddressInfo } from 'node:net';
 import { systemClock, type Clock } from '@dumont/shared/util/clock.ts';
 import { Bucket, failure, type Answer, type S3Request } from './bucket.ts';
 import { FAULT_CODES, FaultScript } from './faults.ts';
@@ -10,6 +8,7 @@ import { assumeRole, b2Api, B2_API_PATH, r2Credentials, R2_API_PATH, stsError, t
 import { KeyBook } from './key-book.ts';
 import type { Wish } from './policy.ts';
 import { checkSignature, type Credentials } from './sigv4.ts';
+import { closeServer, listenOnLoopback, portOf } from '../loopback-server.ts';
 
 export interface S3SimulatorOptions extends Credentials {
   readonly buckets: readonly string[];
@@ -58,10 +57,9 @@ export async function startS3Simulator(options: S3SimulatorOptions): Promise<S3S
   const server = createServer((incoming, response) => {
     void service.serve(incoming, response).catch((error: unknown) => response.destroy(error as Error));
   });
-  server.listen(0, '127.0.0.1');
-  await once(server, 'listening');
+  await listenOnLoopback(server);
   return {
-    endpoint: `http://127.0.0.1:${(server.address() as AddressInfo).port}`,
+    endpoint: `http://127.0.0.1:${portOf(server)}`,
     faults: service.faults,
     requests: service.requests,
     keys: service.keys,
@@ -77,12 +75,7 @@ export async function startS3Simulator(options: S3SimulatorOptions): Promise<S3S
     },
     objects: (name) => service.bucket(name).objects,
     hidden: (name) => service.bucket(name).hidden,
-    async [Symbol.asyncDispose]() {
-      const closed = once(server, 'close');
-      server.close();
-      server.closeAllConnections();
-      await closed;
-    },
+    [Symbol.asyncDispose]: () => closeServer(server),
   };
 }
 

@@ -5,6 +5,7 @@ import { createServer as createTcpServer, type AddressInfo } from 'node:net';
 import { systemClock } from '@dumont/shared/util/clock.ts';
 import { SimulatedInstance, type OrderAttributes } from './instance.ts';
 import { TENSORDOCK_SEED, type SeedHost } from './seed.ts';
+import { closeServer, listenOnLoopback, portOf } from '../loopback-server.ts';
 
 /** An answer: TensorDock gives some errors with status 200. */
 interface Answer {
@@ -45,15 +46,14 @@ export class TensorDockSimulator implements AsyncDisposable {
 
   static async open(): Promise<TensorDockSimulator> {
     const server = createServer();
-    server.listen(0, '127.0.0.1');
-    await once(server, 'listening');
+    await listenOnLoopback(server);
     const ports = new Map<string, readonly number[]>();
     for (const [index, { id }] of TENSORDOCK_SEED.entries()) ports.set(id, await freePorts(addressOf(index)));
     return new TensorDockSimulator(server, ports);
   }
 
   get url(): string {
-    return `http://127.0.0.1:${(this.#server.address() as AddressInfo).port}/api/v2`;
+    return `http://127.0.0.1:${portOf(this.#server)}/api/v2`;
   }
 
   instance(id: string): SimulatedInstance | undefined {
@@ -61,8 +61,7 @@ export class TensorDockSimulator implements AsyncDisposable {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    this.#server.closeAllConnections();
-    this.#server.close();
+    await closeServer(this.#server);
     await Promise.all([...this.#instances.values()].map((instance) => instance[Symbol.asyncDispose]()));
   }
 

@@ -1,6 +1,4 @@
-import { once } from 'node:events';
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
-import type { AddressInfo } from 'node:net';
 import type { Clock } from '@dumont/shared/util/clock.ts';
 import { seededRandom } from '@dumont/shared/util/random.ts';
 import { tryParseJson } from '@dumont/shared/util/try-json.ts';
@@ -13,6 +11,7 @@ import { requireSsh } from './machine.ts';
 import { Market } from './market.ts';
 import { RateLimits } from './rate-limits.ts';
 import { findRoute, refused, type ApiCall, type Reply, type World } from './routes.ts';
+import { closeServer, listenOnLoopback, portOf } from '../loopback-server.ts';
 
 export interface VastSimulatorOptions {
   /** 0, the default: the system chooses. */
@@ -58,17 +57,11 @@ export async function startVastSimulator(options: VastSimulatorOptions = {}): Pr
   const server = createServer((request, response) => {
     void service.serve(request, response).catch((error: unknown) => response.destroy(error as Error));
   });
-  server.listen(options.port ?? 0, '127.0.0.1');
-  await once(server, 'listening');
-  stack.defer(async () => {
-    const closed = once(server, 'close');
-    server.close();
-    server.closeAllConnections();
-    await closed;
-  });
+  await listenOnLoopback(server, options.port);
+  stack.defer(() => closeServer(server));
   const owned = stack.move();
   return {
-    url: `http://127.0.0.1:${(server.address() as AddressInfo).port}`,
+    url: `http://127.0.0.1:${portOf(server)}`,
     apiKey: service.apiKey,
     market: service.market,
     account: service.account,
